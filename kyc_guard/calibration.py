@@ -1,0 +1,41 @@
+"""Raw network logit -> P(attack). Read-only: the numbers are written by the calibrate command."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kyc_guard.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Platt:
+    """P(attack) = sigmoid(slope * logit + offset), slope > 0.
+
+    Source: Platt, "Probabilistic outputs for support vector machines", 1999.
+    """
+
+    slope: float
+    offset: float
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], name: str) -> Platt:
+        """Read ``[<detector>.calibration]`` of thresholds.toml.
+
+        Raises:
+            ConfigError: missing, not finite, or a slope that would turn the direction round.
+        """
+        try:
+            slope, offset = float(table["calibration"]["slope"]), float(table["calibration"]["offset"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"thresholds.toml: [{name}.calibration] needs slope and offset. Remedy: run the calibrate command") from error
+        if not (math.isfinite(slope) and math.isfinite(offset) and slope > 0.0):
+            raise ConfigError(f"thresholds.toml: [{name}.calibration] has slope {slope}, offset {offset}; slope must be positive")
+        return cls(slope, offset)
+
+    def __call__(self, logit: float) -> float:
+        z = self.slope * logit + self.offset
+        # The two-branch form cannot overflow.
+        return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))

@@ -1,0 +1,168 @@
+"""Settings, policy and thresholds: the three things that tune a verdict, none of them in code.
+
+Settings come from the caller or ``KYC_GUARD_*`` variables, policy from ``policy.toml``, thresholds from
+``thresholds.toml`` beside the weights. Policy and thresholds are hashed into every decision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kyc_guard.errors import ConfigError
+from kyc_guard.types import Outcome
+
+
+class Limits(BaseModel, frozen=True):
+    """Refused before decoding. Defaults fit a KYC upload from any phone."""
+
+    max_bytes: int = 200_000_000
+    max_pixels: int = 50_000_000
+    """Of a still image."""
+    max_frame_pixels: int = 9_000_000
+    """Of one video frame (a 4K frame has 8.3 million)."""
+    max_duration_s: float = 120.0
+    max_frames: int = 7_500
+    max_streams: int = 8
+
+
+class Sampling(BaseModel, frozen=True):
+    """Which frames of a clip are decoded."""
+
+    frames: int = Field(12, ge=1, le=256)
+    """Spread evenly over the clip."""
+    burst_frames: int = Field(24, ge=0, le=512)
+    """Consecutive frames from the clip's middle, for questions about motion."""
+
+
+def _default_weights_dir() -> Path:
+    # A wheel carries the weights inside the package; a checkout has them beside it.
+    packaged = Path(str(resources.files("kyc_guard") / "weights_files"))
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parent.parent / "weights"
+
+
+def _default_policy_path() -> Path:
+    return Path(str(resources.files("kyc_guard") / "policy.toml"))
+
+
+class Settings(BaseSettings):
+    """Everything the caller may set; ``KYC_GUARD_THREADS=4`` sets ``threads``."""
+
+    model_config = SettingsConfigDict(env_prefix="KYC_GUARD_", env_nested_delimiter="__", frozen=True)
+
+    weights_dir: Path = Field(default_factory=_default_weights_dir)
+    policy_path: Path = Field(default_factory=_default_policy_path)
+    threads: int = Field(1, ge=1)
+    """Threads one process may use inside ONNX Runtime and OpenCV."""
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    limits: Limits = Limits()
+    sampling: Sampling = Sampling()
+
+
+def _read_toml(path: Path) -> tuple[dict[str, Any], str]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Remedy: name an existing file") from error
+    try:
+        return tomllib.loads(raw.decode("utf-8")), hashlib.sha256(raw).hexdigest()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML ({error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPolicy:
+    """What one detector's answer is worth.
+
+    Attributes:
+        mandatory: without a score the outcome is at least ``on_abstain``.
+        reject_at, review_at: names of operating points in thresholds.toml; ``None`` = this check never does that.
+        on_abstain: the least severe outcome possible when the detector could not judge.
+    """
+
+    mandatory: bool
+    reject_at: str | None
+    review_at: str | None
+    on_abstain: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """policy.toml, validated. ``quality`` holds the gates detectors use to abstain; ``reasons`` the floor a reason sets."""
+
+    checks: Mapping[str, CheckPolicy]
+    reasons: Mapping[str, Outcome]
+    quality: Mapping[str, float]
+    sha256: str
+
+    @classmethod
+    def load(cls, path: Path) -> Policy:
+        data, sha = _read_toml(path)
+        try:
+            checks = {
+                name: CheckPolicy(
+                    mandatory=bool(c["mandatory"]),
+                    reject_at=c.get("reject_at"),
+                    review_at=c.get("review_at"),
+                    on_abstain=Outcome(c["on_abstain"]),
+                )
+                for name, c in data["checks"].items()
+            }
+            reasons = {code: Outcome(o) for o, codes in data["reasons"].items() for code in codes}
+            quality = {k: float(v) for k, v in data["quality"].items()}
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{path}: does not follow the policy schema ({error!r})") from error
+        for name, check in checks.items():
+            # Fail closed: a mandatory check that may be skipped into accept is a hole, not a policy.
+            if check.mandatory and check.on_abstain is Outcome.ACCEPT:
+                raise ConfigError(f"{path}: checks.{name} is mandatory but on_abstain = accept")
+        if not any(c.mandatory for c in checks.values()):
+            raise ConfigError(f"{path}: no check is mandatory; such a policy would accept unjudged submissions")
+        return cls(checks=checks, reasons=reasons, quality=quality, sha256=sha)
+
+    def gate(self, name: str) -> float:
+        """A quality limit by name; raises ConfigError when policy.toml lacks it."""
+        try:
+            return self.quality[name]
+        except KeyError:
+            raise ConfigError(f"policy.toml: [quality] lacks {name}") from None
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """thresholds.toml: per detector its operating points and calibration, written only by the calibrate command."""
+
+    tables: Mapping[str, Mapping[str, Any]]
+    sha256: str
+    path: Path
+
+    @classmethod
+    def load(cls, path: Path) -> Thresholds:
+        data, sha = _read_toml(path)
+        return cls(tables=data, sha256=sha, path=path)
+
+    @cached_property
+    def _points(self) -> dict[tuple[str, str], float]:
+        return {(d, p): float(v) for d, t in self.tables.items() if isinstance(t, dict) for p, v in t.get("points", {}).items()}
+
+    def point(self, detector: str, name: str) -> float:
+        """The score at which operating point ``name`` of ``detector`` lies: judged attack when score >= it."""
+        value = self._points.get((detector, name))
+        if value is None or not math.isfinite(value) or not 0.0 <= value <= 1.0:
+            raise ConfigError(f"{self.path}: [{detector}.points] lacks a usable {name}. Remedy: run the calibrate command")
+        return value
+
+    def table(self, detector: str) -> Mapping[str, Any]:
+        """All that was measured for ``detector``; empty when it has no entry."""
+        value = self.tables.get(detector, {})
+        return value if isinstance(value, dict) else {}

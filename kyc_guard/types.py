@@ -1,0 +1,392 @@
+"""The nouns. Submission -> Evidence -> Signal* -> Decision.
+
+One score direction everywhere: ``score`` is P(attack) in [0, 1], higher is worse, and ``None`` means *could not judge*,
+which is never the same as *bona fide*. All dataclasses are frozen; arrays inside them are not to be written to.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kyc_guard.errors import InputError, SchemaError, UnreadableError
+
+UInt8Array: TypeAlias = NDArray[np.uint8]
+Float32Array: TypeAlias = NDArray[np.float32]
+Float64Array: TypeAlias = NDArray[np.float64]
+Media: TypeAlias = Path | bytes | UInt8Array
+"""A file, its bytes, or decoded pixels: (H, W, 3) or (T, H, W, 3) uint8 RGB."""
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Outcome(StrEnum):
+    """What happens to a submission; ``severity`` orders them, the most severe reason wins."""
+
+    ACCEPT = "accept"
+    RETRY = "retry"
+    REVIEW = "review"
+    REJECT = "reject"
+
+    @property
+    def severity(self) -> int:
+        return list(Outcome).index(self)
+
+
+class Modality(StrEnum):
+    """What a detector needs; absent modalities make it abstain."""
+
+    FACE = "face"
+    CLIP = "clip"
+    AUDIO = "audio"
+    DOCUMENT = "document"
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What the server asked of this applicant in this session."""
+
+    nonce: str | None = None
+    phrase: str | None = None
+    actions: tuple[str, ...] = ()
+    issued_at: str | None = None
+    expires_at: str | None = None
+
+
+_TOML_KEYS = {"id", "subject", "document", "selfie", "challenge", "claims", "device"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Submission:
+    """Paths (or bytes, or arrays) and declared facts; nothing is decoded yet.
+
+    Attributes:
+        id: names the submission in every result line.
+        subject: the applicant's pseudonym in the caller's system.
+        document: front, back ... of the identity document.
+        selfie: selfie video or photo.
+        claims: what the applicant typed: surname, given_names, birth_date (ISO 8601), document_number,
+            expiry_date, nationality (ISO 3166 alpha-3), sex (M, F, X). All optional.
+        device: what the capture client declared: model, platform, camera, width_px, height_px, fps. All optional.
+    """
+
+    id: str
+    selfie: Media | None = None
+    document: tuple[Media, ...] = ()
+    subject: str | None = None
+    challenge: Challenge | None = None
+    claims: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    device: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+
+    @classmethod
+    def from_dir(cls, directory: Path | str) -> Submission:
+        """Read ``submission.toml`` in ``directory``; every file it names must lie inside ``directory``.
+
+        Raises:
+            UnreadableError: no such directory or toml.
+            SchemaError: unknown keys, wrong types, or a path that leaves the directory (.., absolute, symlink).
+        """
+        root = Path(directory)
+        toml = root / "submission.toml"
+        try:
+            text = toml.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnreadableError(
+                toml, f"cannot be read ({error})", "add a UTF-8 submission.toml naming the selfie and document"
+            ) from error
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise SchemaError(toml, f"is not valid TOML ({error})", "see the submission schema in the README") from error
+        return cls.from_mapping(data, root=root, default_id=root.resolve().name, source=toml)
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], *, root: Path, default_id: str, source: Path | str) -> Submission:
+        """Validate a decoded submission.toml or manifest row; see `from_dir`."""
+        unknown = sorted(set(data) - _TOML_KEYS)
+        if unknown:
+            raise SchemaError(source, f"unknown key {unknown[0]!r}", f"use only {', '.join(sorted(_TOML_KEYS))}")
+        documents = data.get("document", [])
+        if isinstance(documents, str):
+            documents = [documents]
+        if not isinstance(documents, Sequence) or not all(isinstance(d, str) for d in documents):
+            raise SchemaError(source, "document must be a file name or a list of file names", 'write document = ["front.jpg"]')
+        selfie = data.get("selfie")
+        challenge = _table(data, "challenge", source)
+        wrong = sorted(set(challenge) - {"nonce", "phrase", "actions", "issued_at", "expires_at"})
+        if wrong:
+            raise SchemaError(source, f"unknown key challenge.{wrong[0]}", "use nonce, phrase, actions, issued_at, expires_at")
+        return cls(
+            id=_string(data.get("id", default_id), "id", source),
+            subject=None if data.get("subject") is None else _string(data["subject"], "subject", source),
+            selfie=None if selfie is None else inside(root, _string(selfie, "selfie", source), source),
+            document=tuple(inside(root, d, source) for d in documents),
+            challenge=Challenge(**{**challenge, "actions": tuple(challenge.get("actions", ()))}) if challenge else None,
+            claims=MappingProxyType({k: _string(v, f"claims.{k}", source) for k, v in _table(data, "claims", source).items()}),
+            device=MappingProxyType(dict(_table(data, "device", source))),
+        )
+
+
+def inside(root: Path, name: str, source: Path | str) -> Path:
+    """``root / name`` if that stays inside ``root`` after following links; no file is opened.
+
+    Raises:
+        SchemaError: the name is absolute, climbs out, or passes through a symlink that leaves ``root``.
+    """
+    candidate = root / name
+    if "\x00" in name or not candidate.resolve().is_relative_to(root.resolve()):
+        raise SchemaError(source, f"{name!r} leaves {root}", "name only files inside the submission's own folder or root")
+    return candidate
+
+
+def _table(data: Mapping[str, Any], key: str, source: Path | str) -> Mapping[str, Any]:
+    value = data.get(key, {})
+    if not isinstance(value, Mapping):
+        raise SchemaError(source, f"{key} must be a table", f"write [{key}]")
+    return value
+
+
+def _string(value: Any, key: str, source: Path | str) -> str:
+    # TOML dates are a natural way to write birth_date; anything else that is not text is a mistake.
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    if not isinstance(value, str) or not value:
+        raise SchemaError(source, f"{key} must be text", f'write {key} = "..."')
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a score is what it is, or why there is none. ``code`` is stable; ``detail`` is for the operator."""
+
+    code: str
+    detail: str = ""
+
+    @classmethod
+    def of(cls, error: InputError, code: str) -> Reason:
+        return cls(code, str(error))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceQuality:
+    """How well one face can be judged. Limits on these live in policy.toml, not here."""
+
+    size_px: float
+    """Distance between the outer ends of the face oval, the shorter side, in source pixels."""
+    blur: float
+    """Sharpness: variance of the Laplacian of the face at a fixed size; low = blurred."""
+    brightness: float
+    """Mean luma of the face, 0..255."""
+    contrast: float
+    """Standard deviation of the face's luma, 0..255."""
+    occlusion: float
+    """0..1, share of the face region that is probably covered; NaN where it was not estimated."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """One face in one frame. Pixel coordinates of the source frame, origin top left."""
+
+    box_xyxy: Float32Array
+    """(4,) float32: tight box around the mesh landmarks."""
+    landmarks_px: Float32Array
+    """(478, 3) float32: MediaPipe mesh with irises; x, y in pixels, z in pixels towards the camera negative."""
+    confidence: float
+    yaw_deg: float
+    """Positive: the subject's face turns to the image's right."""
+    pitch_deg: float
+    """Positive: the face looks up."""
+    roll_deg: float
+    """Positive: the head leans clockwise in the image."""
+    eye_openness: tuple[float, float]
+    """Left and right eye aspect ratio (image left first), about 0 closed, 0.3 open."""
+    mouth_openness: float
+    """Inner-lip gap over mouth width."""
+    quality: FaceQuality
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceTrack:
+    """The subject over time: one entry a frame, ``None`` where the face was not found."""
+
+    faces: tuple[Face | None, ...]
+    other_faces: int
+    """How many further real-sized faces were seen in the worst frame."""
+
+    @property
+    def found(self) -> tuple[int, ...]:
+        """Indices of frames with a face."""
+        return tuple(i for i, face in enumerate(self.faces) if face is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """One stream as the container declares it."""
+
+    kind: str
+    codec: str
+    profile: str | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+    fps: float | None = None
+    sample_rate_hz: int | None = None
+    bit_rate_bps: int | None = None
+    frames: int | None = None
+    time_base: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContainerFacts:
+    """What a file says of itself; forensics read these, they prove nothing alone."""
+
+    format: str
+    size_bytes: int
+    sha256: str
+    duration_s: float | None = None
+    streams: tuple[StreamFacts, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    packet_times_s: Float64Array | None = None
+    """(P,) presentation times of all video packets, in presentation order, NaN where missing."""
+    keyframe_times_s: Float64Array | None = None
+    packet_sizes_bytes: NDArray[np.int64] | None = None
+    """(P,) sizes, in the order of `packet_times_s`."""
+    rotation_deg: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """Decoded frames of a video or a still.
+
+    ``frames_rgb`` are the samples spread over the whole clip; ``burst_rgb`` are consecutive frames (native rate) for
+    questions about motion. A still has one frame and no burst.
+    """
+
+    frames_rgb: UInt8Array
+    """(T, H, W, 3) uint8 RGB, rotation applied."""
+    timestamps_s: Float64Array
+    """(T,) presentation times."""
+    burst_rgb: UInt8Array
+    """(B, H, W, 3) uint8 RGB; B may be 0."""
+    burst_timestamps_s: Float64Array
+    is_still: bool
+    facts: ContainerFacts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """All that was decoded of one submission; built once, read by every detector, written by none."""
+
+    submission: Submission
+    clip: Clip | None = None
+    track: FaceTrack | None = None
+    """Faces of ``clip.frames_rgb``."""
+    burst_track: FaceTrack | None = None
+    """Faces of ``clip.burst_rgb``."""
+    audio: Float32Array | None = None
+    """(N,) float32 in [-1, 1], mono, 16 kHz."""
+    documents_rgb: tuple[UInt8Array, ...] = ()
+    document_facts: tuple[ContainerFacts, ...] = ()
+    problems: Mapping[Modality, Reason] = field(default_factory=lambda: MappingProxyType({}))
+    """Why a modality is absent, for those that are."""
+
+    def has(self, modality: Modality) -> bool:
+        match modality:
+            case Modality.FACE:
+                return self.track is not None and bool(self.track.found)
+            case Modality.CLIP:
+                return self.clip is not None and not self.clip.is_still
+            case Modality.AUDIO:
+                return self.audio is not None
+            case Modality.DOCUMENT:
+                return bool(self.documents_rgb)
+
+    def why_missing(self, modality: Modality) -> Reason:
+        return self.problems.get(modality, Reason(f"no_{modality}", f"the submission has no {modality}"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signal:
+    """One detector's answer to its one question.
+
+    Attributes:
+        score: P(attack) in [0, 1]; ``None`` = could not judge, then ``reasons`` says why.
+        quality: 0..1, how much the input allowed; informs the reviewer, decides nothing.
+        species: the likeliest PAI species where the detector names one.
+        facts: JSON-able findings. artefacts: arrays for the reviewer (heat maps, curves); never in the JSON.
+
+    Raises:
+        ValueError: a score outside [0, 1] or NaN, or an abstention without a reason.
+    """
+
+    detector: str
+    version: str
+    score: float | None
+    quality: float | None = None
+    species: str | None = None
+    reasons: tuple[Reason, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    artefacts: Mapping[str, NDArray[Any]] = field(default_factory=lambda: _EMPTY)
+
+    def __post_init__(self) -> None:
+        if self.score is None:
+            if not self.reasons:
+                raise ValueError(f"{self.detector}: abstained without a reason")
+        elif not (math.isfinite(self.score) and 0.0 <= self.score <= 1.0):
+            raise ValueError(f"{self.detector}: score {self.score} is not a probability")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "detector": self.detector,
+            "version": self.version,
+            "score": self.score,
+            "quality": self.quality,
+            "species": self.species,
+            "reasons": [{"code": r.code, "detail": r.detail} for r in self.reasons],
+            "facts": dict(self.facts),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """The verdict on one submission, with all that is needed to explain and replay it."""
+
+    submission: str
+    outcome: Outcome
+    score: float | None
+    """Fused P(attack) of the presentation-attack detectors; ``None`` if none could judge."""
+    reasons: tuple[Reason, ...]
+    """For the operator: what led to the outcome, gravest first."""
+    message: str
+    """Safe to show to the applicant: helps an honest person, tells an attacker nothing."""
+    signals: tuple[Signal, ...]
+    policy_sha256: str
+    thresholds_sha256: str
+    models: Mapping[str, str]
+    """Model name -> sha256."""
+    inputs: Mapping[str, str]
+    """File name -> sha256 of the bytes judged."""
+    took_ms: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "submission": self.submission,
+            "outcome": str(self.outcome),
+            "score": self.score,
+            "reasons": [{"code": r.code, "detail": r.detail} for r in self.reasons],
+            "message": self.message,
+            "signals": [s.to_json() for s in self.signals],
+            "policy_sha256": self.policy_sha256,
+            "thresholds_sha256": self.thresholds_sha256,
+            "models": dict(self.models),
+            "inputs": dict(self.inputs),
+            "took_ms": round(self.took_ms, 1),
+        }
