@@ -39,9 +39,9 @@ class Limits(BaseModel, frozen=True):
 class Sampling(BaseModel, frozen=True):
     """Which frames of a clip are decoded."""
 
-    frames: int = Field(12, ge=1, le=256)
+    frames: int = Field(default=12, ge=1, le=256)
     """Spread evenly over the clip."""
-    burst_frames: int = Field(24, ge=0, le=512)
+    burst_frames: int = Field(default=24, ge=0, le=512)
     """Consecutive frames from the clip's middle, for questions about motion."""
 
 
@@ -62,7 +62,7 @@ class Settings(BaseSettings):
 
     weights_dir: Path = Field(default_factory=_default_weights_dir)
     policy_path: Path = Field(default_factory=_default_policy_path)
-    threads: int = Field(1, ge=1)
+    threads: int = Field(default=1, ge=1)
     """Threads one process may use inside ONNX Runtime and OpenCV."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     limits: Limits = Limits()

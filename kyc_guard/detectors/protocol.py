@@ -1,0 +1,65 @@
+"""What a detector is, and what it is loaded with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from kyc_guard.config import Policy, Settings, Thresholds
+from kyc_guard.runtime import Net
+from kyc_guard.types import Evidence, Modality, Reason, Signal
+from kyc_guard.weights import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Everything a detector may be loaded with; the same bundle and bytes give the same decision."""
+
+    settings: Settings
+    policy: Policy
+    thresholds: Thresholds
+    weights: Weights
+
+    @classmethod
+    def load(cls, settings: Settings) -> Bundle:
+        return cls(
+            settings=settings,
+            policy=Policy.load(settings.policy_path),
+            thresholds=Thresholds.load(settings.weights_dir / "thresholds.toml"),
+            weights=Weights(settings.weights_dir),
+        )
+
+    def net(self, name: str) -> Net:
+        """A fresh session of model ``name``; raises ModelError unless its bytes are the manifest's."""
+        return Net(self.weights.get(name), threads=self.settings.threads, providers=self.settings.providers)
+
+
+class Detector(Protocol):
+    """One question about one submission. Calls are pure and thread-safe: same evidence, same signal."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def needs(self) -> frozenset[Modality]: ...
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> Self: ...
+
+    def __call__(self, evidence: Evidence) -> Signal:
+        """Judge; abstain (score None, with a reason) where the evidence does not allow judging."""
+        ...
+
+
+def abstain(detector: Detector, *reasons: Reason) -> Signal:
+    """The signal of a detector that could not judge."""
+    return Signal(detector=detector.name, version=detector.version, score=None, reasons=reasons)
+
+
+def missing(detector: Detector, evidence: Evidence) -> Signal | None:
+    """An abstention naming every modality ``detector`` needs and ``evidence`` lacks; ``None`` if all are there."""
+    reasons = tuple(evidence.why_missing(m) for m in sorted(detector.needs) if not evidence.has(m))
+    return abstain(detector, *reasons) if reasons else None
