@@ -1,0 +1,1 @@
+"""Face-attack and liveness detection for KYC, behind one verification pipeline."""

@@ -1,0 +1,85 @@
+"""The command line: a skin over the library, one function a command.
+
+Exit codes: 0 accept (or done), 10 retry, 11 review, 12 reject, 2 bad input or usage, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kyc_guard.config import Settings
+from kyc_guard.errors import InputError, KycGuardError
+from kyc_guard.types import Decision, Outcome, Submission
+
+EXIT_CODES = {Outcome.ACCEPT: 0, Outcome.RETRY: 10, Outcome.REVIEW: 11, Outcome.REJECT: 12}
+EXIT_BAD_INPUT = 2
+EXIT_INTERNAL = 1
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,
+    help="Judge KYC submissions: is the selfie a living person in front of a camera, and the one on the document?",
+    epilog="Exit codes: 0 accept or done, 10 retry, 11 review, 12 reject, 2 bad input or usage, 1 internal error.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
+
+
+@contextlib.contextmanager
+def reporting(as_json: bool) -> Iterator[None]:
+    """Turn the package's own errors into one clear line (or a JSON object) and the right exit code."""
+    try:
+        yield
+    except KycGuardError as error:
+        if as_json:
+            print(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))
+        else:
+            Console(stderr=True, soft_wrap=True).print(f"{type(error).__name__}: {error}", markup=False, highlight=False)
+        raise typer.Exit(EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_INTERNAL) from error
+
+
+@app.callback()
+def main() -> None:
+    """Keeps `verify` a subcommand even while it is alone."""
+
+
+@app.command()
+def verify(
+    submission_dir: Annotated[Path, typer.Argument(help="Folder with submission.toml, the selfie and the document.")],
+    as_json: AsJson = False,
+) -> None:
+    """Judge one submission. The exit code is the outcome: 0 accept, 10 retry, 11 review, 12 reject."""
+    from kyc_guard.pipeline import Verifier  # mediapipe and onnxruntime take seconds; --help must not wait for them
+
+    with reporting(as_json):
+        submission = Submission.from_dir(submission_dir)
+        with Verifier(Settings()) as verifier:
+            decision = verifier.verify(submission)
+    if as_json:
+        print(json.dumps(decision.to_json(), allow_nan=False))
+    else:
+        show(decision)
+    raise typer.Exit(EXIT_CODES[decision.outcome])
+
+
+def show(decision: Decision) -> None:
+    """One decision for human eyes, on stdout."""
+    console = Console()
+    table = Table(title=f"{decision.submission}: {decision.outcome.upper()}", title_justify="left")
+    for column in ("check", "P(attack)", "reasons"):
+        table.add_column(column)
+    for signal in decision.signals:
+        score = "could not judge" if signal.score is None else f"{signal.score:.3f}"
+        table.add_row(signal.detector, score, "\n".join(f"{r.code}: {r.detail}" for r in signal.reasons))
+    console.print(table)
+    console.print("Told the applicant:", decision.message, highlight=False)
