@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -69,6 +70,24 @@ class Settings(BaseSettings):
     sampling: Sampling = Sampling()
 
 
+def _demand_known(table: Mapping[str, Any], known: set[str], what: str) -> None:
+    # A misspelt reject_at must not quietly become a check that never rejects.
+    if unknown := sorted(set(table) - known):
+        raise ValueError(f"unknown {what}: {unknown[0]}")
+
+
+def _demand_once(codes: Iterable[str]) -> None:
+    if twice := [code for code, count in Counter(codes).items() if count > 1]:
+        raise ValueError(f"reason {twice[0]} is listed twice")
+
+
+def _finite(value: float) -> float:
+    # TOML can spell nan, and no measurement is ever below a NaN: such a gate would always stand open.
+    if not math.isfinite(value):
+        raise ValueError(f"quality limit {value} is not a finite number")
+    return float(value)
+
+
 def _read_toml(path: Path) -> tuple[dict[str, Any], str]:
     try:
         raw = path.read_bytes()
@@ -109,6 +128,10 @@ class Policy:
     def load(cls, path: Path) -> Policy:
         data, sha = _read_toml(path)
         try:
+            _demand_known(data, {"checks", "reasons", "quality"}, "section")
+            for check in data["checks"].values():
+                _demand_known(check, {"mandatory", "reject_at", "review_at", "on_abstain"}, "key in [checks.*]")
+            _demand_once(code for codes in data["reasons"].values() for code in codes)
             checks = {
                 name: CheckPolicy(
                     mandatory=bool(c["mandatory"]),
@@ -119,7 +142,7 @@ class Policy:
                 for name, c in data["checks"].items()
             }
             reasons = {code: Outcome(o) for o, codes in data["reasons"].items() for code in codes}
-            quality = {k: float(v) for k, v in data["quality"].items()}
+            quality = {k: _finite(v) for k, v in data["quality"].items()}
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path}: does not follow the policy schema ({error!r})") from error
         for name, check in checks.items():

@@ -105,7 +105,8 @@ def attack_score(signals: Sequence[Signal], thresholds: Thresholds) -> float | N
 
 def _log_odds(score: float) -> float:
     # A float cannot tell certainties apart; without this bound one 0.0 or 1.0 would silence every other detector.
-    p = min(max(score, 1e-9), 1 - 1e-9)
+    # min() goes first and in this order: it turns a NaN into the upper bound.
+    p = max(min(1 - 1e-9, score), 1e-9)
     return math.log(p / (1 - p))
 
 
