@@ -1,0 +1,88 @@
+"""Composites: one part of a photograph replaced by the same part of another person's.
+
+An editor picks a donor of like pose, lays the part over by shift, turn and scale, matches its colour and hides the seam with a
+soft brush or a gradient-domain paste. What stays is one region whose sharpness, noise, scale of detail and light come from
+another photograph, and a seam in smooth skin.
+
+Source: what the composites of the "Real and Fake Face Detection" collection (Yonsei University) show: eyes, nose, mouth, or
+halves of the face from another person, edited by hand; P. Perez et al., "Poisson Image Editing", SIGGRAPH 2003.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from kyc_guard.attacks import blending, hulls, mesh
+from kyc_guard.attacks.face_image import Attack, Attacked, FaceImage, Simulator
+from kyc_guard.types import Float32Array
+
+_LOCAL = {
+    "eyes": (*hulls.LEFT_EYE, *hulls.RIGHT_EYE, 168),
+    "left_eye": (*hulls.LEFT_EYE, *hulls.LEFT_BROW),
+    "right_eye": (*hulls.RIGHT_EYE, *hulls.RIGHT_BROW),
+    "nose": (*hulls.NOSE, 33, 263),
+    "mouth": (*hulls.LIPS, 2, 152),
+    "upper": (*hulls.LEFT_EYE, *hulls.RIGHT_EYE, *hulls.NOSE),
+    "lower": (*hulls.LIPS, *hulls.NOSE, 152),
+}
+"""The points by which each part is aligned: those that must meet the surround, and enough others to fix scale and turn."""
+
+
+def part_mask(rng: np.random.Generator, part: str, landmarks_px: Float32Array, height_px: int, width_px: int) -> Float32Array:
+    """(H, W) float32: the part's hull, grown as a hand-drawn selection is, bent and softly brushed at the edge."""
+    size = hulls.face_size_px(landmarks_px)
+    grow = rng.uniform(0.0, 0.03) if part in {"upper", "lower"} else rng.uniform(0.02, 0.09)
+    mask = hulls.hull_mask(part, hulls.jitter(rng, landmarks_px, 0.015), height_px, width_px, grow)
+    mask = hulls.bend(rng, mask, size, rng.uniform(0.005, 0.02))
+    kernel = max(3, int(rng.uniform(0.015, 0.08) * size) | 1)
+    soft: Float32Array = cv2.blur(cv2.blur(mask, (kernel, kernel)), (kernel, kernel))
+    return soft
+
+
+def _pasting(part: str, *, cloned: bool) -> Simulator:
+    def paste(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None) -> Attacked:
+        if donor is None:
+            donor = face
+        height_px, width_px = face.image_rgb.shape[:2]
+        # A careless fit: the editor's hand is off by about a hundredth of the face.
+        target = hulls.jitter(rng, face.landmarks_px, 0.005) + rng.normal(0, 0.01, size=2) * hulls.face_size_px(face.landmarks_px)
+        matrix = mesh.align(donor.landmarks_px, target.astype(np.float32), _LOCAL[part])
+        other = mesh.warp(matrix, donor.image_rgb, height_px, width_px)
+        mask = part_mask(rng, part, face.landmarks_px, height_px, width_px)
+        other = blending.match_colour(other, face.image_rgb, mask, strength=rng.uniform(0.6, 1.0))
+        match rng.integers(5):
+            case 0:
+                other = blending.resample(other, rng.uniform(0.4, 0.9))
+            case 1:
+                other = blending.sharpen(other, rng.uniform(0.3, 1.0))
+            case 2:
+                other = blending.add_noise(rng, other, rng.uniform(1, 4), rng.uniform(0, 1))
+            case _:
+                pass
+        image = (blending.clone if cloned else blending.blend)(other, face.image_rgb, mask)
+        landmarks = face.landmarks_px.copy()
+        moved = [i for i in _LOCAL[part] if i not in {33, 263, 152, 168, 2}]
+        landmarks[moved] = mesh.move(matrix, donor.landmarks_px[moved])
+        return Attacked(image, mask, landmarks)
+
+    return paste
+
+
+def _attack(name: str, part: str, *, held_out: bool = False, cloned: bool = False) -> Attack:
+    return Attack(name, "composite", held_out=held_out, needs_donor=True, apply=_pasting(part, cloned=cloned))
+
+
+COMPOSITES = (
+    _attack("pasted_eyes", "eyes"),
+    _attack("pasted_left_eye", "left_eye"),
+    _attack("pasted_nose", "nose"),
+    _attack("pasted_mouth", "mouth"),
+    _attack("pasted_upper_half", "upper"),
+    _attack("pasted_lower_half", "lower"),
+    _attack("cloned_eyes", "eyes", cloned=True),
+    _attack("cloned_nose", "nose", cloned=True),
+    _attack("cloned_mouth", "mouth", cloned=True),
+    _attack("pasted_right_eye", "right_eye", held_out=True),
+    _attack("cloned_lower_half", "lower", held_out=True, cloned=True),
+)
