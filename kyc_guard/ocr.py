@@ -1,0 +1,93 @@
+"""Text in pictures: RapidOCR (PP-OCRv6, models inside its wheel), one session a process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+
+from kyc_guard.types import Float32Array, UInt8Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextLine:
+    """One line as the recogniser read it."""
+
+    text: str
+    confidence: float
+    """0..1, mean over its characters."""
+    box_xyxy: Float32Array
+    """(4,) float32: upright box in pixels of the picture."""
+
+    @property
+    def height_px(self) -> float:
+        return float(self.box_xyxy[3] - self.box_xyxy[1])
+
+    @property
+    def middle_px(self) -> float:
+        return float(self.box_xyxy[1] + self.box_xyxy[3]) / 2
+
+
+_lock = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _engine(pid: int, threads: int) -> Any:
+    # Keyed by process: a session does not survive fork().
+    del pid
+    from rapidocr import RapidOCR
+
+    return RapidOCR(
+        params={
+            # The orientation classifier turns a bare MRZ upside down.
+            "Global.use_cls": False,
+            # An empty page is an answer here, not a warning on somebody's terminal.
+            "Global.log_level": "critical",
+            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
+    )
+
+
+def read_text(image_rgb: UInt8Array, *, threads: int = 1) -> tuple[TextLine, ...]:
+    """All legible lines of a picture, top to bottom, then left to right; empty where there is no text.
+
+    Safe to call from several threads; calls queue for the one session.
+
+    Args:
+        image_rgb: (H, W, 3) uint8 RGB.
+        threads: of the session; asking for another number makes a new one.
+    """
+    image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
+    with _lock:
+        result = _engine(os.getpid(), threads)(image_bgr)
+    if not result.txts:
+        return ()
+    lines = [
+        TextLine(text, float(score), np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32))
+        for text, score, corners in zip(result.txts, result.scores, result.boxes, strict=True)
+    ]
+    return tuple(sorted(lines, key=lambda line: (line.middle_px, line.box_xyxy[0])))
+
+
+def join_rows(lines: Sequence[TextLine]) -> tuple[TextLine, ...]:
+    """Lines whose middles lie within half a line of each other, joined from left to right: a row split by wide gaps is whole again."""
+    rows: list[list[TextLine]] = []
+    for line in sorted(lines, key=lambda one: one.middle_px):
+        if rows and abs(rows[-1][0].middle_px - line.middle_px) < min(rows[-1][0].height_px, line.height_px) / 2:
+            rows[-1].append(line)
+        else:
+            rows.append([line])
+    return tuple(_joined(sorted(row, key=lambda one: float(one.box_xyxy[0]))) for row in rows)
+
+
+def _joined(row: Sequence[TextLine]) -> TextLine:
+    boxes = np.stack([line.box_xyxy for line in row])
+    box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
+    return TextLine(" ".join(line.text for line in row), min(line.confidence for line in row), box)
