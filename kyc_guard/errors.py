@@ -6,7 +6,8 @@ KycGuardError
 │   ├── UnreadableError   missing, unreadable, truncated, or not the type its name claims
 │   └── SchemaError       submission.toml or a manifest does not follow the schema
 ├── ConfigError           policy, thresholds or settings are wrong: nothing may be judged with them
-└── ModelError            a weight is unknown, altered or does not fit: nothing may be judged with it
+├── ModelError            a weight is unknown, altered or does not fit: nothing may be judged with it
+└── OutputError           results cannot be written (disk full, no permission); what was written stays valid
 """
 
 from __future__ import annotations
@@ -56,3 +57,7 @@ class ConfigError(KycGuardError):
 
 class ModelError(KycGuardError):
     """A model file is missing, altered or does not fit the code."""
+
+
+class OutputError(KycGuardError):
+    """Results cannot be written; what was written before stays valid."""

@@ -1,0 +1,315 @@
+"""Many submissions, one result line each, in a file that a killed run leaves whole and ``resume`` goes on with.
+
+A line is a decision (see `Decision.to_json`) or ``{"submission": ID, "outcome": "error", "error": {...}}``. Lines stand in
+the order in which the submissions were done; ``took_ms`` is the only field in them that depends on the clock. After a
+kill and a resume the file equals that of an uninterrupted run, sorted and without ``took_ms``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from kyc_guard import pool
+from kyc_guard.config import Policy, Settings, Thresholds
+from kyc_guard.errors import InputError, SchemaError, UnreadableError
+from kyc_guard.lines import LineFile
+from kyc_guard.progress import Advance, silent
+from kyc_guard.types import Decision, Submission, inside
+from kyc_guard.weights import Weights
+
+Verify: TypeAlias = Callable[[Submission], Decision]
+ERROR = "error"
+"""The outcome of a line that holds no decision."""
+
+_CSV_COLUMNS = {"id", "subject", "selfie", "document"}
+_LINE_STARTS = b'{"submission": '
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One line to come.
+
+    Attributes:
+        id: the line's key, unique in the file.
+        place: where it was named, for messages: a folder or ``manifest:line``.
+        data: a manifest row; ``None`` = read submission.toml in ``root``.
+        error: why it cannot be judged at all.
+    """
+
+    id: str
+    place: str
+    root: Path
+    data: Mapping[str, Any] | None = None
+    error: InputError | None = None
+
+
+@dataclass(slots=True)
+class Summary:
+    """What the result file holds, and how fast this run was."""
+
+    total: int = 0
+    earlier: int = 0
+    """Lines that were there before this run."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Reason codes and error types, each counted once a submission."""
+    took_s: float = 0.0
+
+    @property
+    def errors(self) -> int:
+        return self.outcomes[ERROR]
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.outcomes[row["outcome"]] += 1
+        codes = [row["error"]["type"]] if row["outcome"] == ERROR else [r["code"] for r in row["reasons"]]
+        self.reasons.update(set(codes))
+
+    def to_json(self) -> dict[str, Any]:
+        judged = self.total - self.earlier
+        return {
+            "submissions": self.total,
+            "earlier": self.earlier,
+            "outcomes": dict(self.outcomes.most_common()),
+            "reasons": dict(self.reasons.most_common()),
+            "took_s": round(self.took_s, 3),
+            "per_s": round(judged / self.took_s, 3) if self.took_s else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LoadVerifier:
+    """What a worker process is started with: one `Verifier` with one thread."""
+
+    settings: Settings
+
+    def __call__(self) -> Verify:
+        from kyc_guard.pipeline import Verifier  # only worker processes pay for loading it
+
+        return Verifier(self.settings.model_copy(update={"threads": 1})).verify
+
+
+def run(
+    source: Path,
+    out: Path,
+    *,
+    settings: Settings | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    timeout_s: float | None = None,
+    make_verify: Callable[[], Verify] | None = None,
+    progress: Callable[[int, int], contextlib.AbstractContextManager[Advance]] = silent,
+) -> Summary:
+    """Judge every submission of ``source`` and append its line to ``out``.
+
+    Args:
+        source: a folder of submission folders, or a manifest: ``.csv`` with columns id, subject, selfie, document (several
+            names separated by ``;``) and claims.*, or ``.jsonl`` whose rows are like submission.toml. Paths in a manifest
+            are relative to it and may not leave its folder.
+        resume: go on with an existing ``out``; ids that have a line, error lines included, are not judged again.
+        timeout_s: a submission that takes longer, twice, becomes an error line.
+        make_verify: what judges; called once in each worker process, must be picklable.
+
+    Raises:
+        InputError: ``source`` cannot be read or is empty; ``out`` exists without ``resume``, is no result file, or was
+            begun with another policy, thresholds or models.
+        OutputError: ``out`` cannot be written.
+        ConfigError, ModelError: nothing may be judged.
+    """
+    settings = settings or Settings()
+    identity = {} if make_verify is not None else _identity(settings)
+    places = _places(source)
+    started = time.monotonic()
+    with LineFile(out, resume=resume) as file:
+        summary = Summary(total=len(places))
+        done = _read_back(file, identity, summary)
+        file.repair()
+        summary.earlier = len(done & places.keys())
+        tasks = _pending(source, places, done)
+        results = pool.run(
+            _Judge(make_verify or LoadVerifier(settings)), tasks, workers=workers or pool.default_workers(), timeout_s=timeout_s
+        )
+        with contextlib.closing(results), progress(summary.total, summary.earlier) as advance:
+            for job, result in results:
+                line = result if isinstance(result, str) else _error_line(job.id, result.code, result.detail)
+                file.append(line)
+                summary.add(json.loads(line))
+                advance()
+    summary.took_s = time.monotonic() - started
+    return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Job -> result line, in a worker process."""
+
+    make_verify: Callable[[], Verify]
+
+    def __call__(self) -> Callable[[Job], str]:
+        verify = self.make_verify()
+
+        def judge(job: Job) -> str:
+            try:
+                if job.error is not None:
+                    raise job.error
+                if job.data is None:
+                    submission = Submission.from_dir(job.root)
+                else:
+                    submission = Submission.from_mapping(job.data, root=job.root, default_id=job.id, source=job.place)
+                row = verify(submission).to_json()
+            except InputError as error:
+                return _error_line(job.id, type(error).__name__, error.problem, path=error.path, remedy=error.remedy)
+            # allow_nan=False: a number that is none must become an error line, never a result.
+            return json.dumps({"submission": job.id} | {k: v for k, v in row.items() if k != "submission"}, allow_nan=False)
+
+        return judge
+
+
+def _error_line(submission: str, kind: str, message: str, **where: str) -> str:
+    return json.dumps({"submission": submission, "outcome": ERROR, "error": {"type": kind, "message": message, **where}})
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    """The fields of a decision that say what judged it; all lines of a file agree in them."""
+    weights = Weights(settings.weights_dir)
+    return {
+        "policy_sha256": Policy.load(settings.policy_path).sha256,
+        "thresholds_sha256": Thresholds.load(settings.weights_dir / "thresholds.toml").sha256,
+        "models": {name: weights.get(name).sha256 for name in weights.names()},
+    }
+
+
+def _read_back(file: LineFile, identity: Mapping[str, Any], summary: Summary) -> set[str]:
+    """The ids that have a line already.
+
+    Raises:
+        InputError: a line is damaged, doubled, not ours, or was judged by something else than ``identity``.
+    """
+    done: set[str] = set()
+    for number, line in enumerate(file.whole_lines(), start=1):
+        try:
+            row = json.loads(line)
+            submission = row["submission"]
+            summary.add(row)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(file.path, f"line {number} is no result line", "restore the file, or name another one") from error
+        if submission in done:
+            raise InputError(file.path, f"line {number} repeats submission {submission!r}", "remove one of the two lines")
+        for key, value in identity.items():
+            if row["outcome"] != ERROR and row.get(key) != value:
+                raise InputError(
+                    file.path, f"line {number} was judged with another {key}", "use the bundle it was begun with, or name another file"
+                )
+        done.add(submission)
+    torn = file.torn()[: len(_LINE_STARTS)]
+    if torn != _LINE_STARTS[: len(torn)]:
+        raise InputError(file.path, "ends with something that is no result line", "restore the file, or name another one")
+    return done
+
+
+def _places(source: Path) -> dict[str, list[str]]:
+    """Submission id -> every place that names it; the whole source is read once, so that a broken one is found first."""
+    places: dict[str, list[str]] = {}
+    for job in _jobs(source):
+        places.setdefault(job.id, []).append(job.place)
+    if not places:
+        raise SchemaError(source, "names no submissions", "give a folder of submission folders, or a CSV or JSONL manifest with rows")
+    return places
+
+
+def _pending(source: Path, places: Mapping[str, list[str]], done: set[str]) -> Iterator[Job]:
+    """The jobs without a line; an id that is used twice becomes one error, since nobody knows which was meant."""
+    for job in _jobs(source):
+        same = places.get(job.id, [job.place])
+        if job.id in done or job.place != same[0]:
+            continue
+        if len(same) > 1:
+            error = SchemaError(source, f"id {job.id!r} is used by {', '.join(same)}", "give every submission an id of its own")
+            yield Job(job.id, job.place, job.root, error=error)
+        else:
+            yield job
+
+
+def _jobs(source: Path) -> Iterator[Job]:
+    if source.is_dir():
+        return _jobs_of_folder(source)
+    match source.suffix.lower():
+        case ".csv":
+            return _jobs_of_manifest(source, _csv_rows)
+        case ".jsonl":
+            return _jobs_of_manifest(source, _jsonl_rows)
+        case _:
+            raise UnreadableError(source, "is neither a folder nor a .csv or .jsonl manifest", "name one of these")
+
+
+def _jobs_of_folder(folder: Path) -> Iterator[Job]:
+    if (folder / "submission.toml").is_file():
+        raise SchemaError(folder, "is itself a submission", "use kyc-guard verify, or name the folder above it")
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UnreadableError(folder, f"cannot be read ({error.strerror})", "name a folder you may read") from error
+    for name in names:
+        path = folder / name
+        try:
+            yield Job(Submission.from_dir(inside(folder, name, folder)).id, str(path), path)
+        except InputError as error:
+            yield Job(name, str(path), path, error=error)
+
+
+def _jobs_of_manifest(manifest: Path, rows: Callable[[Path], Iterator[tuple[int, Any]]]) -> Iterator[Job]:
+    try:
+        for line, row in rows(manifest):
+            place = f"{manifest.name}:{line}"
+            submission = row.get("id") if isinstance(row, dict) else None
+            if isinstance(row, InputError):
+                yield Job(place, place, manifest.parent, error=row)
+            elif not isinstance(submission, str) or not submission:
+                yield Job(place, place, manifest.parent, error=SchemaError(place, "has no id", "give every row an id of its own"))
+            else:
+                yield Job(submission, place, manifest.parent, data=row)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableError(manifest, f"cannot be read ({error})", "name a readable UTF-8 file") from error
+    except csv.Error as error:
+        raise SchemaError(manifest, f"is not valid CSV ({error})", "save it as comma-separated UTF-8") from error
+
+
+def _csv_rows(manifest: Path) -> Iterator[tuple[int, Any]]:
+    with manifest.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        wrong = [c for c in columns if c not in _CSV_COLUMNS and not c.startswith("claims.")]
+        if wrong or "id" not in columns:
+            problem = f"has an unknown column {wrong[0]!r}" if wrong else "has no column id"
+            raise SchemaError(manifest, problem, "use id, subject, selfie, document, claims.*; a JSONL manifest can say more")
+        for cells in reader:
+            line = reader.line_num
+            if None in cells or None in cells.values():
+                yield (
+                    line,
+                    SchemaError(f"{manifest.name}:{line}", "has more or fewer cells than the header", "quote cells that contain commas"),
+                )
+                continue
+            row: dict[str, Any] = {k: v for k, v in cells.items() if v and not k.startswith("claims.")}
+            if "document" in row:
+                row["document"] = [name.strip() for name in row["document"].split(";")]
+            claims = {k.removeprefix("claims."): v for k, v in cells.items() if v and k.startswith("claims.")}
+            yield line, row | ({"claims": claims} if claims else {})
+
+
+def _jsonl_rows(manifest: Path) -> Iterator[tuple[int, Any]]:
+    with manifest.open(encoding="utf-8-sig") as file:
+        for line, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                yield line, json.loads(text)
+            except (ValueError, RecursionError) as error:
+                yield line, SchemaError(f"{manifest.name}:{line}", f"is not valid JSON ({error})", "write one JSON object a line")

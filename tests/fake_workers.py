@@ -1,0 +1,149 @@
+"""Fast stand-ins for the models, importable by worker processes; run as a program they are a batch to be killed.
+
+What a fake does is told by the submission's id or the picture's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kyc_guard import batch
+from kyc_guard.errors import ModelError, UnreadableError
+from kyc_guard.types import Decision, Outcome, Reason, Signal, Submission
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def decision(submission: Submission, score: float, outcome: Outcome) -> Decision:
+    return Decision(
+        submission=submission.id,
+        outcome=outcome,
+        score=score,
+        reasons=(Reason("fake_reason", "made up"),),
+        message="",
+        signals=(Signal("face_attack", "1", score),),
+        policy_sha256="p",
+        thresholds_sha256="t",
+        models={},
+        inputs={},
+        took_ms=time.perf_counter(),
+    )
+
+
+@dataclass(frozen=True)
+class FakeVerifier:
+    pause_s: float = 0.0
+
+    def __call__(self) -> Callable[[Submission], Decision]:
+        return self.verify
+
+    def verify(self, submission: Submission) -> Decision:
+        time.sleep(self.pause_s)
+        name = submission.id
+        if name.startswith("unreadable"):
+            raise UnreadableError(f"{name}.mp4", "is truncated", "send it again")
+        if name.startswith("poison"):
+            die()
+        if name.startswith("nan"):
+            return decision(submission, float("nan"), Outcome.ACCEPT)
+        if name.startswith("hang"):
+            time.sleep(60)
+        score = (sum(name.encode()) % 100) / 100
+        return decision(submission, score, Outcome.REJECT if score > 0.5 else Outcome.ACCEPT)
+
+
+def times_ten() -> Callable[[int], int]:
+    return lambda x: x * 10
+
+
+def slow_first() -> Callable[[int], int]:
+    def work(x: int) -> int:
+        time.sleep(0.3 if x == 0 else 0.0)
+        return x
+
+    return work
+
+
+@dataclass(frozen=True)
+class DiesOn:
+    """Dies on ``task``: always, or (with a folder) only the first time."""
+
+    task: int
+    folder: Path | None = None
+
+    def __call__(self) -> Callable[[int], int]:
+        return self.work
+
+    def work(self, x: int) -> int:
+        if x == self.task:
+            mark = None if self.folder is None else self.folder / "died"
+            if mark is None or not mark.exists():
+                if mark is not None:
+                    mark.touch()
+                die()
+        return x
+
+
+def raises_on_three() -> Callable[[int], int]:
+    def work(x: int) -> int:
+        if x == 3:
+            raise ZeroDivisionError("three")
+        return x
+
+    return work
+
+
+def hangs_on_three() -> Callable[[int], int]:
+    def work(x: int) -> int:
+        if x == 3:
+            time.sleep(60)
+        return x
+
+    return work
+
+
+def no_model() -> Callable[[int], int]:
+    raise ModelError("face_attack.onnx: is altered")
+
+
+def dies_at_start() -> Callable[[int], int]:
+    die()
+    raise AssertionError
+
+
+def loses_model() -> Callable[[int], int]:
+    def work(_: int) -> int:
+        raise ModelError("face_attack.onnx: is gone")
+
+    return work
+
+
+def make_submissions(folder: Path, names: list[str]) -> Path:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "submission.toml").write_text(f'id = "{name}"\n')
+    return folder
+
+
+def compared(out: Path) -> list[str]:
+    """Result lines as they are compared between runs: sorted, without the clock."""
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    return sorted(json.dumps({k: v for k, v in row.items() if k != "took_ms"}) for row in rows)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    arguments = parser.parse_args()
+    batch.run(arguments.source, arguments.out, workers=2, resume=arguments.resume, make_verify=FakeVerifier(pause_s=0.02))
