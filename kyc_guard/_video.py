@@ -1,0 +1,355 @@
+"""Video and sound by PyAV, from bytes in memory: nothing a file says can make FFmpeg open another file or a URL.
+
+Packets are demuxed first, which costs milliseconds. They give the container facts, the limits a header can lie about, and the
+plan of what to decode. Wanted frames are then decoded from the keyframe before each, straight from the packets in memory, so no
+container needs a working index; frames that nothing refers to and nobody wants are skipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, NoReturn
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from kyc_guard._sampling import SamplingPlan
+from kyc_guard.config import Limits, Sampling
+from kyc_guard.errors import LimitError, UnreadableError
+from kyc_guard.types import Clip, ContainerFacts, Float32Array, Float64Array, StreamFacts, UInt8Array
+
+AUDIO_RATE_HZ = 16_000
+REMEDY = "send the complete, unaltered MP4, MOV, WebM, MKV, AVI or MPEG file as the camera recorded it"
+
+# What a camera, browser or messenger writes. FFmpeg knows hundreds more, each a surface to attack.
+_FORMATS = "mov,matroska,avi,mpeg,ogg,flac,wav,mp3"
+_CODECS = (
+    "h264,hevc,vp8,vp9,av1,libdav1d,mpeg1video,mpeg2video,mpeg4,mjpeg,h263,"
+    "aac,mp3,mp3float,mp2,mp2float,opus,libopus,vorbis,flac,alac,ac3,amrnb,amrwb,"
+    "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s32le,pcm_f32le,pcm_u8,pcm_alaw,pcm_mulaw"
+)
+_ERRORS = (av.error.FFmpegError, ValueError, OverflowError, RuntimeError)
+_TAGS = 64
+_TAG_CHARS = 200
+
+
+def read_video(data: bytes, sha256: str, sampling: Sampling, limits: Limits, name: str) -> Clip:
+    """Decode the sampled frames of a video; see `kyc_guard.media.read_clip`."""
+    with _opened(data, limits, name) as container:
+        stream = _video_stream(container, name)
+        packets = _demux(container, stream, limits, name)
+        decoder = _Decoder(stream, packets, limits, name)
+        shown = [i for i in packets.order if not packets.packets[i].is_discard] or list(packets.order)
+        plan = SamplingPlan.of(packets.times_s[shown], packets.is_key[shown], sampling)
+        frames = decoder.frames({shown[p] for p in plan.wanted})
+        spread_rgb, timestamps_s = _stack([frames[shown[p]] for p in plan.spread if shown[p] in frames], decoder.shape)
+        burst_rgb, burst_timestamps_s = _stack([frames[shown[p]] for p in plan.burst if shown[p] in frames], decoder.shape)
+        if not len(spread_rgb):
+            raise UnreadableError(name, "has no frame that can be decoded", REMEDY)
+        return Clip(
+            frames_rgb=spread_rgb,
+            timestamps_s=timestamps_s,
+            burst_rgb=burst_rgb,
+            burst_timestamps_s=burst_timestamps_s,
+            is_still=len(shown) == 1,
+            facts=_facts(container, stream, packets, decoder, data=data, sha256=sha256),
+        )
+
+
+def read_sound(data: bytes, limits: Limits, name: str) -> Float32Array | None:
+    """Decode the first audio stream; see `kyc_guard.media.read_audio`."""
+    with _opened(data, limits, name) as container:
+        if not container.streams.audio:
+            return None
+        stream = container.streams.audio[0]
+        for other in container.streams:
+            if other is not stream:
+                other.discard = av.stream.Discard.all
+        start_s = _start_s(container)
+        _configure(stream, limits)
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=AUDIO_RATE_HZ)
+        most = int(limits.max_duration_s * AUDIO_RATE_HZ)
+        chunks: list[Float32Array] = []
+        length = packets = 0
+        for packet in container.demux(stream):
+            packets += packet.size > 0
+            try:
+                decoded = stream.codec_context.decode(packet if packet.size else None)
+            except _ERRORS:  # one damaged packet is a click, not the end of the recording
+                continue
+            for frame in decoded:
+                if not chunks and frame.time is not None:
+                    lead = int(max(frame.time - start_s, 0.0) * AUDIO_RATE_HZ)
+                    length += lead
+                    if length <= most:
+                        chunks.append(np.zeros(lead, np.float32))
+                for piece in resampler.resample(frame):
+                    chunks.append(piece.to_ndarray().reshape(-1).astype(np.float32, copy=False))
+                    length += chunks[-1].size
+                if length > most:
+                    raise LimitError(name, f"has more than {limits.max_duration_s:g} s of sound", "send a shorter recording")
+        if not packets:
+            return None
+        chunks += [piece.to_ndarray().reshape(-1).astype(np.float32, copy=False) for piece in resampler.resample(None)]
+        if not any(chunk.size for chunk in chunks):
+            raise UnreadableError(name, "has a sound track that cannot be decoded", REMEDY)
+        return np.clip(np.nan_to_num(np.concatenate(chunks)), -1.0, 1.0)
+
+
+@contextmanager
+def _opened(data: bytes, limits: Limits, name: str) -> Iterator[Any]:
+    """An open container that passed the header's limits; every PyAV error inside becomes an UnreadableError naming the file."""
+    options = {
+        "format_whitelist": _FORMATS,
+        "codec_whitelist": _CODECS,
+        "protocol_whitelist": "none",
+        "max_pixels": str(limits.max_frame_pixels),
+    }
+    try:
+        with av.open(BytesIO(data), mode="r", options=options, metadata_errors="replace", io_open=_refuse) as container:
+            _check_header(container, limits, name)
+            yield container
+    except av.error.MemoryError as error:  # FFmpeg's answer to more streams than it will ever open
+        raise LimitError(name, "needs more memory or streams than is allowed", REMEDY) from error
+    except _ERRORS as error:
+        problem = getattr(error, "strerror", None) or str(error)
+        raise UnreadableError(name, f"cannot be decoded as video or sound ({problem})", REMEDY) from error
+
+
+def _refuse(url: str, *_: object) -> NoReturn:
+    raise PermissionError(f"a media file asked to open {url[:_TAG_CHARS]!r}")
+
+
+def _check_header(container: Any, limits: Limits, name: str) -> None:
+    if len(container.streams) > limits.max_streams:
+        raise LimitError(
+            name, f"has {len(container.streams)} streams, more than {limits.max_streams}", "send one video with one sound track"
+        )
+    durations_s = [float(s.duration * s.time_base) for s in container.streams if s.duration and s.time_base]
+    longest_s = max([container.duration / av.time_base if container.duration else 0.0, *durations_s])
+    if longest_s > limits.max_duration_s:
+        raise LimitError(name, f"lasts {longest_s:.0f} s, more than {limits.max_duration_s:g} s", "send a shorter clip")
+    for stream in container.streams.video:
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > limits.max_frame_pixels:
+            raise _too_large(name, width, height, limits)
+
+
+def _too_large(name: str, width: int, height: int, limits: Limits) -> LimitError:
+    return LimitError(name, f"has frames of {width}x{height}, more than {limits.max_frame_pixels} pixels", "record in 1080p or 720p")
+
+
+def _video_stream(container: Any, name: str) -> Any:
+    cover = av.stream.Disposition.attached_pic
+    streams = [s for s in container.streams.video if not s.disposition & cover and s.codec_context is not None]
+    if not streams:
+        raise UnreadableError(name, "has no video stream", "send a video with a picture, or a photo")
+    return max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+
+def _start_s(container: Any) -> float:
+    """Zero of the clip's clock, the same for frames and sound: the container's earliest presentation time."""
+    return container.start_time / av.time_base if container.start_time is not None else 0.0
+
+
+def _configure(stream: Any, limits: Limits) -> None:
+    context = stream.codec_context
+    context.thread_count = 1  # one process a core
+    context.options = {"codec_whitelist": _CODECS}
+    if stream.type == "video":
+        context.copy_opaque = True
+        context.options |= {"max_pixels": str(limits.max_frame_pixels)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Packets:
+    """All video packets, in decoding order."""
+
+    packets: Sequence[Any]
+    raw_times_s: Float64Array
+    """(P,) presentation times as the container has them, NaN where missing."""
+    times_s: Float64Array
+    """(P,) the same from the clip's zero, gaps filled."""
+    is_key: NDArray[np.bool_]
+    order: NDArray[np.int64]
+    """(P,) decoding positions in presentation order."""
+
+
+def _demux(container: Any, stream: Any, limits: Limits, name: str) -> _Packets:
+    for other in container.streams:
+        if other is not stream:
+            other.discard = av.stream.Discard.all
+    packets: list[Any] = []
+    first_s, last_s = math.inf, -math.inf
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        if len(packets) == limits.max_frames:
+            raise LimitError(name, f"has more than {limits.max_frames} frames", "send a shorter clip at a normal frame rate")
+        # A fresh object each: PyAV finds it again by its id, and small integers share theirs.
+        packet.opaque = [len(packets)]
+        packets.append(packet)
+        if packet.pts is not None:
+            time_s = float(packet.pts * packet.time_base)
+            first_s, last_s = min(first_s, time_s), max(last_s, time_s)
+            if last_s - first_s > limits.max_duration_s:
+                raise LimitError(name, f"has frames more than {limits.max_duration_s:g} s apart", "send a shorter clip")
+    if not packets:
+        raise UnreadableError(name, "has a video stream without frames", REMEDY)
+    raw_times_s = np.array([math.nan if p.pts is None else float(p.pts * p.time_base) for p in packets])
+    rate = float(stream.average_rate or stream.guessed_rate or 0) or 30.0
+    times_s = _filled(raw_times_s, [None if p.dts is None else float(p.dts * p.time_base) for p in packets], 1.0 / rate)
+    times_s -= _start_s(container)
+    is_key = np.array([p.is_keyframe for p in packets])
+    return _Packets(packets, raw_times_s, times_s, is_key, np.argsort(times_s, kind="stable"))
+
+
+def _filled(times_s: Float64Array, decode_times_s: Sequence[float | None], step_s: float) -> Float64Array:
+    """Missing presentation times from the decoding time, or else one frame after the packet before."""
+    filled = times_s.copy()
+    for i in np.flatnonzero(np.isnan(times_s)):
+        decode_s = decode_times_s[i]
+        filled[i] = decode_s if decode_s is not None else filled[i - 1] + step_s if i else 0.0
+    return filled
+
+
+class _Decoder:
+    """Decodes chosen packets; keeps only wanted frames."""
+
+    def __init__(self, stream: Any, packets: _Packets, limits: Limits, name: str) -> None:
+        _configure(stream, limits)
+        self._context = stream.codec_context
+        self._packets = packets
+        self._limits = limits
+        self._name = name
+        self.errors = 0
+        self.rotation_deg = 0
+        self.sizes: Counter[tuple[int, int, int]] = Counter()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, 3) of most wanted frames."""
+        return self.sizes.most_common(1)[0][0] if self.sizes else (0, 0, 3)
+
+    def frames(self, wanted: set[int]) -> dict[int, tuple[float, UInt8Array]]:
+        """Presentation time and RGB pixels by decoding position; what could not be decoded is left out."""
+        found: dict[int, tuple[float, UInt8Array]] = {}
+        runs = self._runs(wanted)
+        for start, stop in runs:
+            before = len(found)
+            self._decode(start, stop, wanted, found)
+            if len(found) == before:
+                # The container called a frame a keyframe that is none: only decoding from the beginning is safe.
+                self._decode(0, stop, wanted - found.keys(), found)
+        return found
+
+    def _runs(self, wanted: set[int]) -> list[tuple[int, int]]:
+        """Stretches [start, stop) of packets that must be decoded, each beginning where a decoder can begin."""
+        keys = np.flatnonzero(self._packets.is_key)
+        times_s = self._packets.times_s
+        runs: list[tuple[int, int]] = []
+        for i in sorted(wanted):
+            # A frame shown before its keyframe (open GOP) also refers to the group before.
+            usable = keys[(keys <= i) & (times_s[keys] <= times_s[i])]
+            start = int(usable[-1]) if usable.size else 0
+            if runs and start < runs[-1][1]:
+                runs[-1] = (runs[-1][0], i + 1)
+            else:
+                runs.append((start, i + 1))
+        return runs
+
+    def _decode(self, start: int, stop: int, wanted: set[int], found: dict[int, tuple[float, UInt8Array]]) -> None:
+        for i in range(start, stop):
+            self._context.skip_frame = "DEFAULT" if i in wanted else "NONREF"
+            self._step(self._packets.packets[i], wanted, found)
+        self._step(None, wanted, found)
+        self._context.flush_buffers()
+
+    def _step(self, packet: Any, wanted: set[int], found: dict[int, tuple[float, UInt8Array]]) -> None:
+        try:
+            decoded = self._context.decode(packet)
+        except _ERRORS:  # a damaged packet costs its own frame; none left is an error later
+            self.errors += 1
+            return
+        for frame in decoded:
+            i = frame.opaque[0] if frame.opaque else -1
+            if frame.width * frame.height > self._limits.max_frame_pixels:
+                raise _too_large(self._name, frame.width, frame.height, self._limits)
+            if i in wanted and i not in found:
+                pixels, self.rotation_deg = _upright(frame)
+                self.sizes[pixels.shape] += 1
+                found[i] = (float(self._packets.times_s[i]), pixels)
+
+
+def _upright(frame: Any) -> tuple[UInt8Array, int]:
+    """RGB pixels turned as the display matrix says, and by how many degrees clockwise."""
+    pixels: UInt8Array = frame.to_ndarray(format="rgb24", threads=1)
+    turns = round(-frame.rotation / 90) % 4
+    return np.rot90(pixels, -turns), turns * 90
+
+
+def _stack(frames: Sequence[tuple[float, UInt8Array]], shape: tuple[int, int, int]) -> tuple[UInt8Array, Float64Array]:
+    """(T, *shape) pixels and (T,) times of the frames of that shape."""
+    kept = [(time_s, pixels) for time_s, pixels in frames if pixels.shape == shape]
+    stacked = np.empty((len(kept), *shape), np.uint8)
+    for i, (_, pixels) in enumerate(kept):
+        stacked[i] = pixels
+    return stacked, np.array([time_s for time_s, _ in kept], np.float64)
+
+
+def _facts(container: Any, stream: Any, packets: _Packets, decoder: _Decoder, *, data: bytes, sha256: str) -> ContainerFacts:
+    tags = dict(container.metadata)
+    for s in container.streams:
+        tags |= {f"stream{s.index}.{key}": value for key, value in s.metadata.items()}
+    tags = clean_tags(tags)
+    findings = {
+        "missing_frames": max(stream.frames - len(packets.packets), 0),
+        "undecodable_packets": decoder.errors,
+        "frames_of_other_size": decoder.sizes.total() - decoder.sizes[decoder.shape],
+    }
+    tags |= {f"found.{key}": str(value) for key, value in findings.items() if value}
+    raw_s = packets.raw_times_s[packets.order]
+    return ContainerFacts(
+        format=container.format.name,
+        size_bytes=len(data),
+        sha256=sha256,
+        duration_s=container.duration / av.time_base if container.duration else None,
+        streams=tuple(_stream_facts(s) for s in container.streams),
+        tags=tags,
+        packet_times_s=raw_s,
+        keyframe_times_s=raw_s[packets.is_key[packets.order]],
+        packet_sizes_bytes=np.array([p.size for p in packets.packets], np.int64)[packets.order],
+        rotation_deg=decoder.rotation_deg,
+    )
+
+
+def clean_tags(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags fit for logs and pages: few, short, printable."""
+    return {
+        "".join(filter(str.isprintable, str(key)))[:_TAG_CHARS]: "".join(filter(str.isprintable, str(value)[: 4 * _TAG_CHARS]))[:_TAG_CHARS]
+        for key, value in list(tags.items())[:_TAGS]
+    }
+
+
+def _stream_facts(stream: Any) -> StreamFacts:
+    context = stream.codec_context
+    video = stream.type == "video" and context is not None
+    rate = (stream.average_rate or stream.guessed_rate) if video else None
+    return StreamFacts(
+        kind=stream.type,
+        codec=context.codec.canonical_name if context is not None else "unknown",
+        profile=context.profile if context is not None else None,
+        width_px=context.width if video else None,
+        height_px=context.height if video else None,
+        fps=float(rate) if rate else None,
+        sample_rate_hz=context.sample_rate if stream.type == "audio" and context is not None else None,
+        bit_rate_bps=context.bit_rate if context is not None and stream.type in {"video", "audio"} else None,
+        frames=stream.frames or None,
+        time_base=str(stream.time_base),
+    )
