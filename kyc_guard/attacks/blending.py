@@ -5,10 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from kyc_guard.types import Float32Array, UInt8Array
+from kyc_guard.types import Float32Array, Float64Array, UInt8Array
 
 # ITU-R BT.601 luma and colour differences; rows Y, R-Y, B-Y.
 _TO_YCC = np.array([[0.299, 0.587, 0.114], [0.701, -0.587, -0.114], [-0.299, -0.587, 0.886]])
+_TO_RGB = np.linalg.inv(_TO_YCC)
 _GREY_STD = 2.0
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY,)
 
@@ -38,37 +39,57 @@ def clone(over_rgb: UInt8Array, under_rgb: UInt8Array, mask: Float32Array) -> UI
 def match_colour(image_rgb: UInt8Array, reference_rgb: UInt8Array, mask: Float32Array, strength: float = 1.0) -> UInt8Array:
     """Give ``image_rgb`` the mean and spread of luma and both colour differences that ``reference_rgb`` has under ``mask``.
 
-    A grey image takes the smoothed colour of the reference; onto a grey reference everything turns grey.
+    A grey image takes the mean colour of the reference; onto a grey reference everything turns grey.
 
     Source: E. Reinhard et al., "Color Transfer between Images", IEEE CG&A 2001, in BT.601 luma and colour differences, where
     the whole transfer is one 3x4 matrix on RGB.
     """
-    inside = mask > 0.5
+    # A few thousand pixels tell mean and spread as well as all.
+    step = max(1, min(mask.shape) // 96)
+    inside = mask[::step, ::step] > 0.5 * float(mask.max())
     if np.count_nonzero(inside) < 16:
         return image_rgb
-    mean, spread = _statistics(image_rgb[inside])
-    mean_ref, spread_ref = _statistics(reference_rgb[inside])
-    gain = np.clip(spread_ref / np.maximum(spread, 1e-3), 0.0, 2.5)
-    grey = float(spread[1:].max()) < _GREY_STD <= float(spread_ref[1:].max())
-    if grey:
-        gain[1:] = 0.0
+    mean, spread = _statistics(image_rgb[::step, ::step][inside])
+    mean_ref, spread_ref = _statistics(reference_rgb[::step, ::step][inside])
+    gain = np.clip(spread_ref / np.maximum(spread, 1e-3), 0.3, 2.0)
+    # Next to colour no strength short of all is plausible for grey, and the other way about.
+    grey = spread_ref[1:].max() < _GREY_STD or spread[1:].max() < _GREY_STD
     gain = 1 + strength * (gain - 1)
-    matrix = np.linalg.inv(_TO_YCC) @ np.diag(gain) @ _TO_YCC
-    shift = np.linalg.inv(_TO_YCC) @ (mean + strength * (mean_ref - mean) - gain * mean)
-    matched: UInt8Array = cv2.transform(image_rgb, np.column_stack([matrix, shift]).astype(np.float32))
+    mix = np.full(3, strength)
     if grey:
-        colour = cv2.blur(reference_rgb, (9, 9)).astype(np.int16)
-        luma = cv2.cvtColor(colour.astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(np.int16)
-        target = cv2.cvtColor(matched, cv2.COLOR_RGB2GRAY).astype(np.int16)
-        matched = np.clip(colour + (target - luma)[..., None], 0, 255).astype(np.uint8)
+        gain[1:], mix[1:] = 0.0, 1.0
+    matrix = _TO_RGB @ np.diag(gain) @ _TO_YCC
+    shift = _TO_RGB @ (mean + mix * (mean_ref - mean) - gain * mean)
+    matched: UInt8Array = cv2.transform(image_rgb, np.column_stack([matrix, shift]).astype(np.float32))
     return matched
 
 
-def _statistics(
-    pixels_rgb: UInt8Array,
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.float64]]]:
+def relight(image_rgb: UInt8Array, reference_rgb: UInt8Array, mask: Float32Array, radius_px: float, strength: float) -> UInt8Array:
+    """Give ``image_rgb`` the slow light and colour of ``reference_rgb`` under ``mask``: all that changes over more than ``radius_px``.
+
+    What `clone` does through a Poisson equation and a multi-band blend through a pyramid, at a chosen scale.
+    """
+    height_px, width_px = mask.shape
+    scale = min(1.0, 3.0 / radius_px)
+    size = (max(4, round(width_px * scale)), max(4, round(height_px * scale)))
+    weight = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+    small, small_ref = (cv2.resize(i, size, interpolation=cv2.INTER_AREA).astype(np.float32) for i in (image_rgb, reference_rgb))
+    gap = cv2.GaussianBlur((small_ref - small) * weight[..., None], (0, 0), radius_px * scale)
+    gap /= np.maximum(cv2.GaussianBlur(weight, (0, 0), radius_px * scale), 1e-3)[..., None]
+    gap = cv2.resize(gap * np.float32(strength), (width_px, height_px), interpolation=cv2.INTER_LINEAR)
+    lit: UInt8Array = cv2.add(image_rgb, gap, dtype=cv2.CV_8U)
+    return lit
+
+
+def harmonise(rng: np.random.Generator, image_rgb: UInt8Array, reference_rgb: UInt8Array, mask: Float32Array, face_px: float) -> UInt8Array:
+    """Colour and light brought as close as a careful or a hasty editor would: `match_colour`, then `relight` at a random scale."""
+    matched = match_colour(image_rgb, reference_rgb, mask, strength=rng.uniform(0.5, 1.0))
+    return relight(matched, reference_rgb, mask, radius_px=rng.uniform(0.06, 0.3) * face_px, strength=1 - rng.beta(1, 3))
+
+
+def _statistics(pixels_rgb: UInt8Array) -> tuple[Float64Array, Float64Array]:
     """Mean (3,) and standard deviation (3,) of luma and colour differences of (N, 3) pixels."""
-    ycc = pixels_rgb[:: max(1, len(pixels_rgb) // 4096)].astype(np.float64) @ _TO_YCC.T
+    ycc = pixels_rgb @ _TO_YCC.T
     return ycc.mean(axis=0), ycc.std(axis=0)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from kyc_guard.attacks import blending, hulls, mesh
 from kyc_guard.attacks.face_image import Attack, Attacked, FaceImage, Simulator
+from kyc_guard.attacks.swap import restyle
 from kyc_guard.types import Float32Array
 
 _LOCAL = {
@@ -28,11 +29,14 @@ _LOCAL = {
 }
 """The points by which each part is aligned: those that must meet the surround, and enough others to fix scale and turn."""
 
+_HALVES = {"upper", "lower"}
+_MOVED = {part: [i for i in points if i not in {2, 33, 152, 168, 263}] for part, points in _LOCAL.items()}
+
 
 def part_mask(rng: np.random.Generator, part: str, landmarks_px: Float32Array, height_px: int, width_px: int) -> Float32Array:
     """(H, W) float32: the part's hull, grown as a hand-drawn selection is, bent and softly brushed at the edge."""
     size = hulls.face_size_px(landmarks_px)
-    grow = rng.uniform(0.0, 0.03) if part in {"upper", "lower"} else rng.uniform(0.02, 0.09)
+    grow = rng.uniform(0.0, 0.03) if part in _HALVES else rng.uniform(0.02, 0.09)
     mask = hulls.hull_mask(part, hulls.jitter(rng, landmarks_px, 0.015), height_px, width_px, grow)
     mask = hulls.bend(rng, mask, size, rng.uniform(0.005, 0.02))
     kernel = max(3, int(rng.uniform(0.015, 0.08) * size) | 1)
@@ -42,28 +46,34 @@ def part_mask(rng: np.random.Generator, part: str, landmarks_px: Float32Array, h
 
 def _pasting(part: str, *, cloned: bool) -> Simulator:
     def paste(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None) -> Attacked:
-        if donor is None:
-            donor = face
         height_px, width_px = face.image_rgb.shape[:2]
-        # A careless fit: the editor's hand is off by about a hundredth of the face.
-        target = hulls.jitter(rng, face.landmarks_px, 0.005) + rng.normal(0, 0.01, size=2) * hulls.face_size_px(face.landmarks_px)
-        matrix = mesh.align(donor.landmarks_px, target.astype(np.float32), _LOCAL[part])
-        other = mesh.warp(matrix, donor.image_rgb, height_px, width_px)
+        size = hulls.face_size_px(face.landmarks_px)
+        # Nobody takes a part from a head turned elsewhere; the own face with moved features stands in for a better donor.
+        other = donor if mesh.fits(donor, face) else face
+        # The editor's hand is off by about a hundredth of the face.
+        target = (face.landmarks_px + rng.normal(0, 0.01 * size, size=2)).astype(np.float32)
+        if other is face:
+            target = restyle(rng, target)
+        # A half ends at the outline of the face, so it has to be fitted to it; a part in the middle may keep all of its shape.
+        if part in _HALVES or rng.random() < 0.5:
+            image, mesh_px = mesh.carry(other, target, height_px, width_px, keep_shape=rng.uniform(0.2, 0.8) if other is not face else 0.0)
+        else:
+            matrix = mesh.align(other.landmarks_px, target, _LOCAL[part])
+            image, mesh_px = mesh.warp(matrix, other.image_rgb, height_px, width_px), mesh.move(matrix, other.landmarks_px)
         mask = part_mask(rng, part, face.landmarks_px, height_px, width_px)
-        other = blending.match_colour(other, face.image_rgb, mask, strength=rng.uniform(0.6, 1.0))
+        image = blending.harmonise(rng, image, face.image_rgb, mask, size)
         match rng.integers(5):
             case 0:
-                other = blending.resample(other, rng.uniform(0.4, 0.9))
+                image = blending.resample(image, rng.uniform(0.4, 0.9))
             case 1:
-                other = blending.sharpen(other, rng.uniform(0.3, 1.0))
+                image = blending.sharpen(image, rng.uniform(0.3, 1.0))
             case 2:
-                other = blending.add_noise(rng, other, rng.uniform(1, 4), rng.uniform(0, 1))
+                image = blending.add_noise(rng, image, rng.uniform(1, 4), rng.uniform(0, 1))
             case _:
                 pass
-        image = (blending.clone if cloned else blending.blend)(other, face.image_rgb, mask)
+        image = (blending.clone if cloned else blending.blend)(image, face.image_rgb, mask)
         landmarks = face.landmarks_px.copy()
-        moved = [i for i in _LOCAL[part] if i not in {33, 263, 152, 168, 2}]
-        landmarks[moved] = mesh.move(matrix, donor.landmarks_px[moved])
+        landmarks[_MOVED[part]] = mesh_px[_MOVED[part]]
         return Attacked(image, mask, landmarks)
 
     return paste

@@ -60,7 +60,8 @@ def jitter(rng: np.random.Generator, landmarks_px: Float32Array, share: float = 
     centre = landmarks_px.mean(axis=0)
     stretch = rng.normal(1.0, 1.5 * share, size=(1, 2))
     noise = rng.normal(0.0, 0.4 * share * face_size_px(landmarks_px), size=landmarks_px.shape)
-    return ((landmarks_px - centre) * stretch + centre + noise).astype(np.float32)
+    moved: Float32Array = ((landmarks_px - centre) * stretch + centre + noise).astype(np.float32)
+    return moved
 
 
 def outlines(kind: str, landmarks_px: Float32Array) -> list[Float32Array]:
@@ -72,7 +73,7 @@ def outlines(kind: str, landmarks_px: Float32Array) -> list[Float32Array]:
 
     def hull(*groups: tuple[int, ...]) -> Float32Array:
         points = np.concatenate([landmarks_px[list(g)] for g in groups])
-        polygon: Float32Array = cv2.convexHull(points).reshape(-1, 2)
+        polygon: Float32Array = np.asarray(cv2.convexHull(points)).reshape(-1, 2)
         return polygon
 
     left, right = (*LEFT_EYE, *LEFT_BROW), (*RIGHT_EYE, *RIGHT_BROW)

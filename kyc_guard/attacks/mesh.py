@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kyc_guard.attacks.face_image import FaceImage
 from kyc_guard.attacks.hulls import LEFT_BROW, LEFT_EYE, LIPS, MOUTH_OPENING, NOSE, OVAL, RIGHT_BROW, RIGHT_EYE, face_size_px
 from kyc_guard.types import Float32Array, UInt8Array
 
@@ -62,18 +65,21 @@ def yaw(landmarks_px: Float32Array) -> float:
     return float(2 * np.dot(nose - left, across) / max(float(np.dot(across, across)), 1e-6) - 1)
 
 
-def poses_fit(landmarks_px: Float32Array, other_px: Float32Array) -> bool:
-    """Whether one face can be warped onto the other without tearing hidden cheeks into view."""
-    return abs(yaw(landmarks_px) - yaw(other_px)) < 0.55
+def mouth_opening(landmarks_px: Float32Array) -> float:
+    """Height of the gap between the lips over the width of the mouth."""
+    width_px = float(np.linalg.norm(landmarks_px[78] - landmarks_px[308]))
+    return float(np.linalg.norm(landmarks_px[13] - landmarks_px[14])) / max(width_px, 1e-6)
+
+
+def fits(donor: FaceImage | None, face: FaceImage) -> TypeGuard[FaceImage]:
+    """Whether there is a donor whose head is turned nearly alike: further apart, warping tears hidden cheeks into view."""
+    return donor is not None and abs(yaw(donor.landmarks_px) - yaw(face.landmarks_px)) < 0.5
 
 
 def warp(matrix: Float32Array, image_rgb: UInt8Array, height_px: int, width_px: int) -> UInt8Array:
     """``image_rgb`` through a (2, 3) matrix into (H, W, 3); shrinking is averaged, not aliased."""
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    if scale < 0.6:
-        # Halving the source first is what a mip-map does: warpAffine itself samples only four neighbours.
-        image_rgb = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        matrix = (matrix @ np.diag([1 / scale, 1 / scale, 1])).astype(np.float32)
+    image_rgb, scale = _shrunk(image_rgb, float(np.sqrt(abs(np.linalg.det(matrix[:, :2])))))
+    matrix = (matrix @ np.diag([1 / scale, 1 / scale, 1])).astype(np.float32)
     warped: UInt8Array = cv2.warpAffine(image_rgb, matrix, (width_px, height_px), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
     return warped
 
@@ -81,68 +87,91 @@ def warp(matrix: Float32Array, image_rgb: UInt8Array, height_px: int, width_px: 
 def warp_mesh(image_rgb: UInt8Array, landmarks_px: Float32Array, target_px: Float32Array, height_px: int, width_px: int) -> UInt8Array:
     """Piecewise-affine warp of a face onto another mesh: Delaunay triangles over `ANCHORS` of the target.
 
-    The backward map is piecewise linear, so it is evaluated on a grid of at most 96 cells and interpolated.
-
     ``image_rgb`` (h, w, 3) uint8 has the mesh ``landmarks_px`` (478, 2); ``target_px`` (478, 2) lies in the picture to be made.
 
     Returns:
         (height_px, width_px, 3) uint8; outside the face the picture continues by the similarity between the meshes.
     """
-    matrix = align(landmarks_px, target_px)
-    aligned = warp(matrix, image_rgb, height_px, width_px)
-    displacement = displace(
-        target_px[list(ANCHORS)], move(matrix, landmarks_px[list(ANCHORS)]), height_px, width_px, face_size_px(target_px)
-    )
-    return remap(aligned, displacement)
+    anchors = list(ANCHORS)
+    image_rgb, scale = _shrunk(image_rgb, face_size_px(target_px) / face_size_px(landmarks_px))
+    sample = piecewise_map(target_px[anchors], landmarks_px[anchors] * np.float32(scale), height_px, width_px)
+    warped: UInt8Array = cv2.remap(image_rgb, sample, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return warped
 
 
-def remap(image_rgb: UInt8Array, displacement_px: Float32Array) -> UInt8Array:
-    """Sample ``image_rgb`` (H, W, 3) at each pixel plus ``displacement_px`` (H, W, 2)."""
-    height_px, width_px = image_rgb.shape[:2]
-    sample = displacement_px + np.dstack(np.meshgrid(np.arange(width_px, dtype=np.float32), np.arange(height_px, dtype=np.float32)))
-    moved: UInt8Array = cv2.remap(image_rgb, sample, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    return moved
+def carry(donor: FaceImage, target_px: Float32Array, height_px: int, width_px: int, keep_shape: float) -> tuple[UInt8Array, Float32Array]:
+    """A donor's face on a target's pose and outline, keeping ``keep_shape`` (0..1) of its own proportions inside.
+
+    The mouth keeps the donor's expression where the two differ too much to be stretched from one to the other.
+
+    Returns:
+        The picture (height_px, width_px, 3) uint8 and the mesh it now has.
+    """
+    own = move(align(donor.landmarks_px, target_px), donor.landmarks_px)
+    shape = target_px + np.float32(keep_shape) * (own - target_px)
+    if abs(mouth_opening(own) - mouth_opening(target_px)) > 0.12:
+        lips = [*LIPS, *MOUTH_OPENING]
+        shape[lips] = own[lips] + (target_px[lips].mean(axis=0) - own[lips].mean(axis=0))
+    shape[list(OVAL)] = target_px[list(OVAL)]
+    return warp_mesh(donor.image_rgb, donor.landmarks_px, shape, height_px, width_px), shape
 
 
-def displace(at_px: Float32Array, to_px: Float32Array, height_px: int, width_px: int, reach_px: float) -> Float32Array:
-    """(H, W, 2) float32: piecewise-linear displacement that equals ``to_px - at_px`` at ``at_px`` and fades to 0 beyond ``reach_px``."""
+def _shrunk(image_rgb: UInt8Array, scale: float) -> tuple[UInt8Array, float]:
+    """The picture reduced by averaging where it is about to be reduced by sampling four neighbours, and by how much."""
+    if scale >= 0.6:
+        return image_rgb, 1.0
+    scale = max(scale, 8 / min(image_rgb.shape[:2]))
+    return cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale
+
+
+def piecewise_map(at_px: Float32Array, from_px: Float32Array, height_px: int, width_px: int) -> Float32Array:
+    """(H, W, 2) float32 for ``cv2.remap``: where to sample so that what is at ``from_px`` (N, 2) comes to lie at ``at_px`` (N, 2).
+
+    Linear within the Delaunay triangles of ``at_px`` and the corners of the picture, which move by the similarity between the
+    two point sets. Being piecewise linear it is evaluated on at most 96 x 96 cells and interpolated.
+    """
     scale = min(1.0, _GRID_PX / max(height_px, width_px))
     grid_h, grid_w = max(2, round(height_px * scale)), max(2, round(width_px * scale))
-    low, high = at_px.min(axis=0) - reach_px, at_px.max(axis=0) + reach_px
-    rim = np.array([[low[0], low[1]], [high[0], low[1]], [low[0], high[1]], [high[0], high[1]]], np.float32)
-    points = np.concatenate([at_px, rim])
-    shifts = np.concatenate([to_px - at_px, np.zeros((4, 2), np.float32)])
+    rest = similarity(at_px, from_px)
+    corners = np.array([[-1, -1], [width_px, -1], [-1, height_px], [width_px, height_px]], np.float32)
+    points = np.concatenate([at_px, corners])
+    values = np.concatenate([from_px, move(rest, corners)])
     triangles = delaunay(points)
-    owner = np.full((grid_h, grid_w), -1, np.int32)
-    factors = np.array([grid_w / width_px, grid_h / height_px], np.float32)
-    on_grid = (points + 0.5) * factors - 0.5
-    corners = np.round(on_grid[triangles] * 16).astype(np.int32)
-    for number, corner in enumerate(corners):
-        cv2.fillConvexPoly(owner, corner, number, shift=4)
-    # In every triangle the shift is an affine function of the position: three unknowns per axis, solved for all at once.
-    basis = np.concatenate([on_grid[triangles], np.ones((len(triangles), 3, 1), np.float32)], axis=2)
-    affine = np.linalg.solve(basis.astype(np.float64), shifts[triangles].astype(np.float64)).astype(np.float32)
-    field = np.zeros((grid_h, grid_w, 2), np.float32)
-    y, x = np.nonzero(owner >= 0)
-    where = affine[owner[y, x]]
-    field[y, x] = where[:, 0] * x[:, None] + where[:, 1] * y[:, None] + where[:, 2]
+    cell = np.array([width_px / grid_w, height_px / grid_h], np.float32)
+    on_grid = (points + 0.5) / cell - 0.5
+    # In every triangle the map is affine; the last entry serves whatever no triangle covers.
+    (a, b, c), (fa, fb, fc) = on_grid[triangles].transpose(1, 0, 2), values[triangles].transpose(1, 0, 2)
+    u, v = b - a, c - a
+    area = (u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0])[:, None]
+    along_x = ((fb - fa) * v[:, 1:] - (fc - fa) * u[:, 1:]) / area
+    along_y = ((fc - fa) * u[:, :1] - (fb - fa) * v[:, :1]) / area
+    affine = np.stack([along_x, along_y, fa - along_x * a[:, :1] - along_y * a[:, 1:]], axis=1)
+    origin = move(rest, (0.5 * cell - 0.5)[None])
+    affine = np.concatenate([affine, np.concatenate([(rest[:, :2] * cell).T, origin])[None]]).astype(np.float32)
+    owner = np.full((grid_h, grid_w), len(triangles), np.int32)
+    for number, triangle in enumerate(np.round(on_grid[triangles] * 16).astype(np.int32)):
+        cv2.fillConvexPoly(owner, triangle, number, shift=4)
+    x, y = np.arange(grid_w, dtype=np.float32)[None, :, None], np.arange(grid_h, dtype=np.float32)[:, None, None]
+    here = affine[owner]
+    field = here[:, :, 0] * x + here[:, :, 1] * y + here[:, :, 2]
     full: Float32Array = cv2.resize(field, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
     return full
 
 
 def delaunay(points_px: Float32Array) -> NDArray[np.int64]:
     """(T, 3) indices of the Delaunay triangles of (N, 2) points; slivers are dropped."""
-    low = np.floor(points_px.min(axis=0)) - 1
     # Subdiv2D returns coordinates, not indices: snapping to distinct 1/8 px makes them exact keys.
-    snapped = np.round((points_px - low) * 8).astype(np.int64)
-    keys = {(int(x), int(y)): i for i, (x, y) in enumerate(snapped)}
-    high = snapped.max(axis=0) + 8
-    plane = cv2.Subdiv2D((0, 0, int(high[0]) + 1, int(high[1]) + 1))
-    plane.insert([(float(x), float(y)) for x, y in keys])
-    listed = np.asarray(plane.getTriangleList()).reshape(-1, 3, 2)
-    triangles = [[keys.get((round(float(x)), round(float(y))), -1) for x, y in t] for t in listed]
-    found: NDArray[np.int64] = np.array([t for t in triangles if min(t) >= 0], np.int64).reshape(-1, 3)
-    a, b, c = (points_px[found[:, i]] for i in range(3))
+    snapped = np.round((points_px - points_px.min(axis=0)) * 8).astype(np.int64) + 8
+    row = int(snapped.max()) + 9
+    keys, first = np.unique(snapped @ (row, 1), return_index=True)
+    plane = cv2.Subdiv2D((0, 0, row, row))
+    plane.insert(snapped[first].astype(np.float32))
+    corners = np.round(np.asarray(plane.getTriangleList())).astype(np.int64).reshape(-1, 3, 2)
+    wanted = corners @ (row, 1)
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    # Subdiv2D also lists triangles with its own three outer vertices.
+    triangles = first[place[(keys[place] == wanted).all(axis=1)]]
+    a, b, c = points_px[triangles].transpose(1, 0, 2)
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    kept: NDArray[np.int64] = found[np.abs(area) > 0.05]
+    kept: NDArray[np.int64] = triangles[np.abs(area) > 0.05]
     return kept

@@ -21,8 +21,6 @@ Sources: K. Shiohara, T. Yamasaki, "Detecting Deepfakes with Self-Blended Images
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 import cv2
 import numpy as np
 
@@ -82,19 +80,19 @@ def live_swap(rng: np.random.Generator, face: FaceImage, _donor: FaceImage | Non
     """A webcam swap stream as described above, its network's output imitated from the face itself with moved features."""
     height_px, width_px = face.image_rgb.shape[:2]
     restyled = restyle(rng, face.landmarks_px)
-    anchors = list(mesh.ANCHORS)
-    reach = hulls.face_size_px(face.landmarks_px)
-    shift = mesh.displace(restyled[anchors], face.landmarks_px[anchors], height_px, width_px, 0.5 * reach)
-    interior = mesh.remap(face.image_rgb, shift)
+    interior = mesh.warp_mesh(face.image_rgb, face.landmarks_px, restyled, height_px, width_px)
     return _streamed(rng, face, interior, restyled, flatten=rng.uniform(-0.1, 0.7))
 
 
 def live_swap_donor(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None = None) -> Attacked:
     """A webcam swap stream whose interior is another person's face, carried onto this one's mesh and lit alike."""
-    if not _fits(donor, face):
+    if not mesh.fits(donor, face):
         return live_swap(rng, face)
-    interior, landmarks = _carried(face, donor, keep_shape=rng.uniform(0.0, 0.5))
-    return _streamed(rng, face, interior, landmarks, flatten=rng.uniform(-0.1, 0.3))
+    height_px, width_px = face.image_rgb.shape[:2]
+    interior, landmarks = mesh.carry(donor, face.landmarks_px, height_px, width_px, keep_shape=rng.uniform(0.0, 0.6))
+    inside = hulls.hull_mask("oval", face.landmarks_px, height_px, width_px)
+    lit = blending.harmonise(rng, interior, face.image_rgb, inside, hulls.face_size_px(face.landmarks_px))
+    return _streamed(rng, face, lit, landmarks, flatten=rng.uniform(-0.1, 0.3))
 
 
 def _streamed(rng: np.random.Generator, face: FaceImage, interior: UInt8Array, landmarks_px: Float32Array, flatten: float) -> Attacked:
@@ -176,12 +174,12 @@ def mesh_swap(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None
 
     Source: the FaceSwap method of FaceForensics++.
     """
-    if not _fits(donor, face):
+    if not mesh.fits(donor, face):
         return live_swap(rng, face)
     height_px, width_px = face.image_rgb.shape[:2]
-    interior, landmarks = _carried(face, donor, keep_shape=rng.uniform(0.0, 0.3))
+    interior, landmarks = mesh.carry(donor, face.landmarks_px, height_px, width_px, keep_shape=rng.uniform(0.0, 0.3))
     mask = hulls.random_mask(rng, face.landmarks_px, height_px, width_px, hulls.FULL_FACE)
-    matched = blending.match_colour(interior, face.image_rgb, mask, strength=rng.uniform(0.7, 1.0))
+    matched = blending.harmonise(rng, interior, face.image_rgb, mask, hulls.face_size_px(face.landmarks_px))
     if rng.random() < 0.5:
         matched = blending.resample(matched, rng.uniform(0.5, 0.95), up=int(rng.choice(_UP)))
     return Attacked(blending.blend(matched, face.image_rgb, mask), mask, landmarks)
@@ -189,10 +187,10 @@ def mesh_swap(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None
 
 def mesh_swap_cloned(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None = None) -> Attacked:
     """As `mesh_swap`, pasted in the gradient domain: no seam in colour, but the donor's texture up to a hard line."""
-    if not _fits(donor, face):
+    if not mesh.fits(donor, face):
         return live_swap(rng, face)
     height_px, width_px = face.image_rgb.shape[:2]
-    interior, landmarks = _carried(face, donor, keep_shape=0.0)
+    interior, landmarks = mesh.carry(donor, face.landmarks_px, height_px, width_px, keep_shape=0.0)
     mask = hulls.random_mask(rng, face.landmarks_px, height_px, width_px, ("oval", "jaw", "core"))
     matched = blending.match_colour(interior, face.image_rgb, mask, strength=rng.uniform(0.5, 1.0))
     return Attacked(blending.clone(matched, face.image_rgb, mask), mask, landmarks)
@@ -204,13 +202,13 @@ def morph(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None = N
     Source: landmark-based face morphing as in M. Ferrara et al., "The magic passport", IJCB 2014; here spliced into the
     frame of one of them, as morphing tools do to keep the hair.
     """
-    if not _fits(donor, face):
+    if not mesh.fits(donor, face):
         return self_blend(rng, face)
     height_px, width_px = face.image_rgb.shape[:2]
     share = rng.uniform(0.3, 0.7)
-    interior, landmarks = _carried(face, donor, keep_shape=0.0)
+    interior, landmarks = mesh.carry(donor, face.landmarks_px, height_px, width_px, keep_shape=0.0)
     mask = hulls.random_mask(rng, face.landmarks_px, height_px, width_px, ("whole", "oval", "forehead"))
-    matched = blending.match_colour(interior, face.image_rgb, mask, strength=rng.uniform(0.7, 1.0))
+    matched = blending.harmonise(rng, interior, face.image_rgb, mask, hulls.face_size_px(face.landmarks_px))
     mask *= np.float32(share)
     return Attacked(blending.blend(matched, face.image_rgb, mask), mask, landmarks)
 
@@ -230,19 +228,6 @@ def pasted_oval(rng: np.random.Generator, face: FaceImage, donor: FaceImage | No
     mask = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.01, 0.04) * size)
     matched = blending.match_colour(interior, face.image_rgb, mask, strength=rng.uniform(0.8, 1.0))
     return Attacked(blending.blend(matched, face.image_rgb, mask), mask, mesh.move(matrix, donor.landmarks_px))
-
-
-def _fits(donor: FaceImage | None, face: FaceImage) -> TypeGuard[FaceImage]:
-    return donor is not None and mesh.poses_fit(donor.landmarks_px, face.landmarks_px)
-
-
-def _carried(face: FaceImage, donor: FaceImage, keep_shape: float) -> tuple[UInt8Array, Float32Array]:
-    """The donor's face warped onto the face's pose, keeping that share of the donor's own proportions inside the oval."""
-    height_px, width_px = face.image_rgb.shape[:2]
-    own = mesh.move(mesh.align(donor.landmarks_px, face.landmarks_px), donor.landmarks_px)
-    target = face.landmarks_px + np.float32(keep_shape) * (own - face.landmarks_px)
-    target[list(hulls.OVAL)] = face.landmarks_px[list(hulls.OVAL)]
-    return mesh.warp_mesh(donor.image_rgb, donor.landmarks_px, target, height_px, width_px), target
 
 
 SWAPS = (
