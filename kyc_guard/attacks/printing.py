@@ -1,0 +1,329 @@
+"""Print attacks: a face in ink or on photo paper, whole or with holes cut into it, photographed again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+
+from kyc_guard.attacks.face_image import Attack, Attacked, FaceImage
+from kyc_guard.attacks.optics import (
+    Camera,
+    Pose,
+    Rng,
+    blur,
+    chance,
+    draw_camera,
+    draw_pose,
+    expose,
+    light_of,
+    log_uniform,
+    to_linear,
+    uniform,
+    white_noise,
+)
+from kyc_guard.attacks.scene import Surround, draw_surround, face_width, put_in_scene
+from kyc_guard.types import Float32Array, UInt8Array
+
+_RIMS_RGB = ((250, 250, 248), (240, 238, 230), (225, 225, 225))
+_ANGLES_DEG = (15.0, 75.0, 0.0, 45.0)
+"""Cyan, magenta, yellow, black: the angles at which four screens beat least (offset printing's custom)."""
+
+# Optical density of full ink (rows R, G, B; columns C, M, Y, K): real inks absorb in each other's bands, hence the small gamut.
+_INKS = np.array([(1.25, 0.15, 0.03, 1.4), (0.35, 1.2, 0.10, 1.4), (0.15, 0.55, 1.0, 1.4)], np.float32) * np.float32(math.log(10))
+
+LEFT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
+RIGHT_EYE = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
+MOUTH = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The printers one simulator draws from.
+
+    Attributes:
+        screen: "dot" or "line" (AM halftone), "noise" (inkjet dither), "diffusion" (blue noise), "none" (photo paper, dye sublimation).
+        pitch: halftone cells per picture pixel. depth: how much of the screen the dot spread leaves visible.
+        grey: black toner only. bend: greatest curl. gloss: greatest strength of the glare strip.
+    """
+
+    screen: str
+    pitch: tuple[float, float]
+    depth: tuple[float, float]
+    grey: bool = False
+    bend: float = 0.6
+    gloss: float = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """One print: ink, screen, paper and the light on it.
+
+    Attributes:
+        pitch, depth, screen, grey: as in `Range`. phase_deg: turn of all screens. gain: dot gain at half tone. density: of the inks
+            relative to full. black: share of the common ink replaced by black. cast: ink amounts relative to neutral.
+        white_rgb: reflectance of bare paper. grain: relative deviation of its texture. streaks: of the print head's bands.
+        blur_px: ink spread. light: fall of illumination to the right and down. curl: shading per unit of bend.
+        glare: position along the bend, width, strength. angle_deg: direction of the strip where the paper is flat.
+    """
+
+    screen: str
+    pitch: float
+    depth: float
+    phase_deg: float
+    grey: bool
+    gain: float
+    density: float
+    black: float
+    cast: tuple[float, float, float]
+    white_rgb: tuple[float, float, float]
+    grain: float
+    streaks: float
+    blur_px: float
+    light: tuple[float, float]
+    curl: float
+    glare: tuple[float, float, float]
+    angle_deg: float
+
+
+def draw_paper(rng: Rng, ranges: Range) -> Paper:
+    """One print of the range; most draws moderate."""
+    warm = float(rng.normal(0.02, 0.04))
+    return Paper(
+        screen=ranges.screen,
+        pitch=log_uniform(rng, *ranges.pitch),
+        depth=uniform(rng, *ranges.depth),
+        phase_deg=uniform(rng, -12, 12),
+        grey=ranges.grey,
+        gain=uniform(rng, 0.0, 0.22),
+        density=uniform(rng, 0.65, 1.05),
+        black=uniform(rng, 0.0, 0.7),
+        cast=(1.0 + float(rng.normal(0, 0.07)), 1.0 + float(rng.normal(0, 0.06)), 1.0 + float(rng.normal(0, 0.08))),
+        white_rgb=(uniform(rng, 0.8, 0.95), uniform(rng, 0.8, 0.93), uniform(rng, 0.8, 0.93) - warm),
+        grain=log_uniform(rng, 0.003, 0.04),
+        streaks=uniform(rng, 0.01, 0.05) if chance(rng, 0.25) else 0.0,
+        blur_px=uniform(rng, 0.3, 1.2),
+        light=(float(rng.normal(0, 0.15)), float(rng.normal(0, 0.15))),
+        curl=float(rng.normal(0, 0.35)),
+        glare=(uniform(rng, -1, 1), log_uniform(rng, 0.06, 0.5), uniform(rng, 0.05, ranges.gloss) if chance(rng, 0.3) else 0.0),
+        angle_deg=uniform(rng, 0, 180),
+    )
+
+
+def ink(image_rgb: UInt8Array, paper: Paper, rng: Rng) -> UInt8Array:
+    """The print itself under even light, (H, W, 3) uint8: separation, dot gain, halftone, ink densities, paper white.
+
+    Ink coverages become densities and densities add (Beer-Lambert, with Yule-Nielsen's n large as for photo paper); a halftone's
+    threshold is softened by ``depth`` because at portrait size the camera sees several cells in a pixel.
+    """
+    cyan_magenta_yellow = cv2.transform(255 - image_rgb, np.eye(3, dtype=np.float32)).astype(np.float32) / np.float32(255.0)
+    cmy = blur(cyan_magenta_yellow, paper.blur_px)
+    if paper.grey:
+        cmyk = np.zeros((*cmy.shape[:2], 4), np.float32)
+        cmyk[:, :, 3] = cv2.cvtColor(cmy, cv2.COLOR_RGB2GRAY)
+    else:
+        common = cmy.min(axis=2) ** 2 * np.float32(paper.black)
+        cmyk = cv2.merge([*(cmy[:, :, i] * np.float32(paper.cast[i]) - common for i in range(3)), common])
+    cmyk = np.clip(cmyk, 0.0, 1.0)
+    # Dot gain: 4 c (1 - c) is largest at the half tone.
+    cmyk = cmyk + np.float32(4 * paper.gain) * cmyk * (1.0 - cmyk)
+    if paper.screen != "none":
+        cmyk = _halftone(cmyk, paper, rng)
+    # Coverage acts on the stored values, which are about the square root of light: half the density there.
+    printed = cv2.exp(cv2.transform(cmyk, _INKS * np.float32(-0.5 * paper.density)))
+    texture = 1.0 + np.float32(paper.grain) * blur(white_noise(rng, cmyk.shape[:2]), 0.7)
+    if paper.streaks:
+        lines = white_noise(rng, (cmyk.shape[0], 1))
+        texture = texture * (1.0 + np.float32(paper.streaks) * blur(lines, 1.2))
+    stored = printed * texture[:, :, None] * (np.sqrt(np.array(paper.white_rgb, np.float32)) * np.float32(255.0))
+    inked: UInt8Array = cv2.convertScaleAbs(stored)
+    return inked
+
+
+def _halftone(cmyk: Float32Array, paper: Paper, rng: Rng) -> Float32Array:
+    height, width = cmyk.shape[:2]
+    screened = np.empty_like(cmyk)
+    for i in range(4):
+        if paper.grey and i < 3:
+            screened[:, :, i] = 0.0
+            continue
+        coverage = cmyk[:, :, i]
+        threshold = _threshold(paper, _ANGLES_DEG[i] + paper.phase_deg, height, width, rng)
+        # A hard threshold is 0 or 1; seen from afar its contrast falls to that of its first harmonic.
+        hard = np.clip(0.5 + 3.0 * (coverage - threshold), 0.0, 1.0)
+        screened[:, :, i] = coverage + np.float32(paper.depth) * (hard - coverage)
+    return screened
+
+
+def _threshold(paper: Paper, angle_deg: float, height: int, width: int, rng: Rng) -> Float32Array:
+    """(height, width) float32 thresholds, about evenly spread over 0..1."""
+    if paper.screen in {"noise", "diffusion"}:
+        noise = white_noise(rng, (height, width))
+        if paper.screen == "diffusion":
+            # Error diffusion leaves noise without low frequencies (Ulichney, Digital Halftoning, 1987).
+            noise = (noise - blur(noise, 1.0)) * np.float32(1.15)
+        spread: Float32Array = np.clip(0.5 + 0.29 * noise, 0.02, 0.98)
+        return spread
+    a = math.radians(angle_deg)
+    step = 2 * math.pi * paper.pitch
+    x, y = np.arange(width, dtype=np.float32) * np.float32(step), np.arange(height, dtype=np.float32) * np.float32(step)
+    c, s = np.float32(math.cos(a)), np.float32(math.sin(a))
+    # cos(cx + sy) by the addition theorem: two outer products in place of a cosine a pixel.
+    along = np.outer(np.cos(s * y), np.cos(c * x)) - np.outer(np.sin(s * y), np.sin(c * x))
+    if paper.screen == "line":
+        return (0.5 + 0.5 * along).astype(np.float32)
+    across = np.outer(np.cos(c * y), np.cos(s * x)) + np.outer(np.sin(c * y), np.sin(s * x))
+    return (0.5 + 0.25 * (along + across)).astype(np.float32)
+
+
+def _lit(linear: Float32Array, paper: Paper, pose: Pose) -> Float32Array:
+    """Illumination, shading of the bend and the gloss of the paper, on (h, w, 3) linear reflectance in camera geometry."""
+    height, width = linear.shape[:2]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    shade = 1.0 + np.float32(paper.light[0]) * x + np.float32(paper.light[1]) * y
+    a = math.radians(pose.bend_axis_deg if pose.bend else paper.angle_deg)
+    t = np.float32(math.cos(a)) * x + np.float32(math.sin(a)) * y
+    if pose.bend:
+        # The normal turns by asin(bend t): light from the side brightens one flank and darkens the other.
+        shade = shade * (1.0 + np.float32(paper.curl * 2 * pose.bend) * t)
+    lit: Float32Array = linear * np.maximum(shade, 0.15)[:, :, None]
+    position, breadth, strength = paper.glare
+    if strength:
+        strip = np.float32(strength) * np.exp(-(((t - np.float32(position)) / np.float32(breadth)) ** 2))
+        lit = lit + strip[:, :, None]
+    return lit
+
+
+def hold(
+    sheet_rgb: UInt8Array, *, paper: Paper, camera: Camera, pose: Pose, surround: Surround | None, rng: Rng, mean_light: float
+) -> UInt8Array:
+    """An inked sheet held before a camera, as the camera stores it; ``rng`` is used for the sensor's noise alone."""
+    height, width = sheet_rgb.shape[:2]
+    h, w = camera.frame_size(height, width)
+    scene, shown = put_in_scene(sheet_rgb, pose, surround, h, w)
+    linear = to_linear(scene)
+    lit = _lit(linear, paper, pose)
+    if shown is not None:
+        lit = linear + (lit - linear) * shown[:, :, None]
+    return expose(camera, lit, rng, height=height, width=width, mean_light=mean_light)
+
+
+def draw_optics(rng: Rng, face: FaceImage, ranges: Range) -> tuple[Paper, Camera, Pose, Surround | None]:
+    """One print, camera, pose and surround of the range; an edge is seen in a third of the draws."""
+    paper = draw_paper(rng, ranges)
+    camera = draw_camera(rng, exposure=(0.55, 1.35))
+    pose = draw_pose(rng, rotation_deg=6.0, tilt=0.12, bend=ranges.bend if chance(rng, 0.6) else 0.0)
+    edge = chance(rng, 0.35)
+    return paper, camera, pose, draw_surround(rng, face, rims_rgb=_RIMS_RGB, rim=0.12, hands=0.6) if edge else None
+
+
+def print_whole(rng: Rng, face: FaceImage, donor: FaceImage | None, *, ranges: Range) -> Attacked:
+    """A sheet of the range held before a camera. Source: FACTS A6 item 2; look after CASIA-FASD and NUAA."""
+    del donor
+    height, width = face.image_rgb.shape[:2]
+    paper, camera, pose, surround = draw_optics(rng, face, ranges)
+    sheet = ink(face.image_rgb, paper, rng)
+    image = hold(sheet, paper=paper, camera=camera, pose=pose, surround=surround, rng=rng, mean_light=light_of(face.image_rgb))
+    return Attacked(image, np.ones((height, width), np.float32), pose.move(face.landmarks_px, height, width))
+
+
+def cut_holes(rng: Rng, face: FaceImage, behind_rgb: UInt8Array, sheet_rgb: UInt8Array, *, mouth: float, jagged: bool) -> UInt8Array:
+    """``sheet_rgb`` with holes at the eyes (and, with probability ``mouth``, the mouth) through which ``behind_rgb`` is seen.
+
+    The paper throws a shadow on what is behind it, deepest under the upper edge, and its cut edge shines white.
+    """
+    height, width = sheet_rgb.shape[:2]
+    unit = face_width(face.landmarks_px)
+    hole = np.zeros((height, width), np.uint8)
+    parts = [LEFT_EYE, RIGHT_EYE] + ([MOUTH] if chance(rng, mouth) else [])
+    grow = (uniform(rng, 0.9, 1.5), uniform(rng, 1.2, 2.6))
+    for part in parts:
+        outline = _cut_outline(rng, face.landmarks_px[list(part)], grow, jagged=jagged)
+        cv2.fillPoly(hole, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    open_ = hole.astype(np.float32) / np.float32(255.0)
+    depth = unit * uniform(rng, 0.01, 0.05)
+    cast = np.array([[1, 0, rng.normal(0, depth / 2)], [0, 1, depth]], np.float32)
+    lit = blur(cv2.warpAffine(open_, cast, (width, height)), max(0.5, depth / 2))
+    shadow = uniform(rng, 0.1, 0.6)
+    seen = behind_rgb.astype(np.float32) * (1.0 - shadow + shadow * lit * open_)[:, :, None] * np.float32(uniform(rng, 0.5, 1.1))
+    rim = blur(open_, max(0.4, unit * 0.006))
+    edge = np.float32(4.0 * uniform(rng, 0.0, 0.5)) * rim * (1.0 - rim)
+    sheet = sheet_rgb.astype(np.float32)
+    sheet += (245.0 - sheet) * (edge * (1.0 - open_))[:, :, None]
+    return to_stored_blend(sheet, seen, open_)
+
+
+def to_stored_blend(below: Float32Array, above: Float32Array, share: Float32Array) -> UInt8Array:
+    """``above`` over ``below`` by ``share``, all in stored values."""
+    blended: UInt8Array = cv2.convertScaleAbs(np.maximum(below + (above - below) * share[:, :, None], 0.0))
+    return blended
+
+
+def _cut_outline(rng: Rng, points: Float32Array, grow: tuple[float, float], *, jagged: bool) -> Float32Array:
+    """An ellipse round the points as scissors leave it: (N, 2) float32; few corners if ``jagged``."""
+    centre = points.mean(axis=0)
+    reach = np.maximum(np.ptp(points, axis=0) / 2, 1.0) * np.array(grow)
+    reach[1] = max(reach[1], 0.3 * reach[0])
+    corners = int(rng.integers(5, 9)) if jagged else 24
+    angles = (np.arange(corners) + (rng.uniform(-0.3, 0.3, corners) if jagged else 0.0)) * (2 * math.pi / corners)
+    radius = 1.0 + rng.normal(0, 0.12 if jagged else 0.04, corners)
+    shift = rng.normal(0, 0.06, 2) * reach
+    spread = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius[:, None] * reach
+    outline: Float32Array = (centre + shift + spread).astype(np.float32)
+    return outline
+
+
+def _behind(rng: Rng, face: FaceImage, donor: FaceImage | None) -> UInt8Array:
+    """What is seen through the holes: the wearer's eyes, misplaced by a little, closed lids, or the dark behind an empty sheet."""
+    height, width = face.image_rgb.shape[:2]
+    unit = face_width(face.landmarks_px)
+    kind = rng.random()
+    if kind < 0.2:
+        dark = np.empty((height, width, 3), np.uint8)
+        dark[:] = rng.integers(5, 70, 3, dtype=np.uint8)
+        return dark
+    if kind < 0.45:
+        # Closed lids and too large a hole show skin without features.
+        return blur(face.image_rgb, unit * 0.12)  # type: ignore[no-any-return]
+    source, points = (donor.image_rgb, donor.landmarks_px) if donor is not None else (face.image_rgb, face.landmarks_px)
+    eyes = [33, 133, 362, 263]
+    fit, _ = cv2.estimateAffinePartial2D(points[eyes], face.landmarks_px[eyes], method=cv2.LMEDS)
+    if fit is None:
+        return face.image_rgb
+    fit[:, 2] += rng.normal(0, 0.03 * unit, 2)
+    worn: UInt8Array = cv2.warpAffine(source, fit, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return worn
+
+
+def print_cut(rng: Rng, face: FaceImage, donor: FaceImage | None, *, ranges: Range, mouth: float, jagged: bool) -> Attacked:
+    """A print with holes worn as a mask, to pass blink and mouth challenges. Source: CASIA-FASD's "cut photo" (Zhang et al. 2012)."""
+    height, width = face.image_rgb.shape[:2]
+    paper, camera, pose, surround = draw_optics(rng, face, ranges)
+    sheet = ink(face.image_rgb, paper, rng)
+    cut = cut_holes(rng, face, _behind(rng, face, donor), sheet, mouth=mouth, jagged=jagged)
+    image = hold(cut, paper=paper, camera=camera, pose=pose, surround=surround, rng=rng, mean_light=light_of(face.image_rgb))
+    return Attacked(image, np.ones((height, width), np.float32), pose.move(face.landmarks_px, height, width))
+
+
+HALFTONE = Range("dot", pitch=(0.18, 1.6), depth=(0.05, 0.6))
+INKJET = Range("noise", pitch=(1.0, 1.0), depth=(0.03, 0.35))
+PHOTO = Range("none", pitch=(1.0, 1.0), depth=(0.0, 0.0), gloss=1.0)
+LASER_GREY = Range("dot", pitch=(0.2, 0.9), depth=(0.1, 0.7), grey=True, gloss=0.2)
+LINE_SCREEN = Range("line", pitch=(0.25, 0.8), depth=(0.1, 0.5), bend=0.8)
+DIFFUSION = Range("diffusion", pitch=(1.0, 1.0), depth=(0.1, 0.6), bend=0.3)
+
+PRINTS = (
+    Attack("print_halftone", "print", False, False, partial(print_whole, ranges=HALFTONE)),
+    Attack("print_inkjet", "print", False, False, partial(print_whole, ranges=INKJET)),
+    Attack("print_photo", "print", False, False, partial(print_whole, ranges=PHOTO)),
+    Attack("print_laser_grey", "print", False, False, partial(print_whole, ranges=LASER_GREY)),
+    Attack("print_line_screen", "print", True, False, partial(print_whole, ranges=LINE_SCREEN)),
+    Attack("print_diffusion", "print", True, False, partial(print_whole, ranges=DIFFUSION)),
+    Attack("print_cut_eyes", "print_cut", False, False, partial(print_cut, ranges=PHOTO, mouth=0.0, jagged=False)),
+    Attack("print_cut_inkjet", "print_cut", False, False, partial(print_cut, ranges=INKJET, mouth=0.5, jagged=False)),
+    Attack("print_cut_polygon", "print_cut", True, False, partial(print_cut, ranges=HALFTONE, mouth=0.7, jagged=True)),
+)
