@@ -1,1 +1,32 @@
-"""Face-attack and liveness detection for KYC, behind one verification pipeline."""
+"""Face-attack and liveness detection for KYC, behind one verification pipeline.
+
+`Verifier` judges a `Submission` and returns a `Decision`; every error it raises on purpose is a `KycGuardError`.
+"""
+
+from kyc_guard.config import Limits, Sampling, Settings
+from kyc_guard.errors import ConfigError, InputError, KycGuardError, LimitError, ModelError, OutputError, SchemaError, UnreadableError
+from kyc_guard.pipeline import AttackScore, Verifier
+from kyc_guard.types import Challenge, Decision, Media, Outcome, Reason, Signal, Submission
+
+__all__ = [
+    "AttackScore",
+    "Challenge",
+    "ConfigError",
+    "Decision",
+    "InputError",
+    "KycGuardError",
+    "LimitError",
+    "Limits",
+    "Media",
+    "ModelError",
+    "Outcome",
+    "OutputError",
+    "Reason",
+    "Sampling",
+    "SchemaError",
+    "Settings",
+    "Signal",
+    "Submission",
+    "UnreadableError",
+    "Verifier",
+]

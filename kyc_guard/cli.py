@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kyc_guard.config import Settings
 from kyc_guard.errors import InputError, KycGuardError
@@ -37,20 +40,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout inste
 
 @contextlib.contextmanager
 def reporting(as_json: bool) -> Iterator[None]:
-    """Turn the package's own errors into one clear line (or a JSON object) and the right exit code."""
+    """Turn errors into one clear line on stderr (with --json an object on stdout) and the right exit code."""
     try:
         yield
-    except KycGuardError as error:
+    except typer.Exit:
+        raise
+    except Exception as error:
         if as_json:
             print(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}))
-        else:
-            Console(stderr=True, soft_wrap=True).print(f"{type(error).__name__}: {error}", markup=False, highlight=False)
+        if not isinstance(error, KycGuardError):
+            raise  # a fault of ours: the traceback goes to stderr, the exit code is 1
+        if not as_json:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_INTERNAL) from error
-
-
-@app.callback()
-def main() -> None:
-    """Keeps `verify` a subcommand even while it is alone."""
 
 
 @app.command()
@@ -72,14 +74,36 @@ def verify(
     raise typer.Exit(EXIT_CODES[decision.outcome])
 
 
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Examine this installation: versions, models, policy, colour order, disk, speed. Exit code 1 when something fails."""
+    from kyc_guard.doctor import examine
+
+    with reporting(as_json):
+        checks = examine(Settings())
+    if as_json:
+        print(json.dumps({"ok": all(c.ok for c in checks), "checks": [asdict(c) for c in checks]}))
+    else:
+        table = Table(box=None)
+        for column in ("", "check", "found"):
+            table.add_column(column, overflow="fold")
+        for check in checks:
+            table.add_row("[green]ok[/]" if check.ok else "[bold red]FAIL[/]", check.name, Text(check.detail))
+        Console().print(table)
+    raise typer.Exit(0 if all(c.ok for c in checks) else EXIT_INTERNAL)
+
+
 def show(decision: Decision) -> None:
     """One decision for human eyes, on stdout."""
-    console = Console()
-    table = Table(title=f"{decision.submission}: {decision.outcome.upper()}", title_justify="left")
+    table = Table(title=Text(f"{decision.submission}: {decision.outcome.upper()}"), title_justify="left")
     for column in ("check", "P(attack)", "reasons"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for signal in decision.signals:
         score = "could not judge" if signal.score is None else f"{signal.score:.3f}"
-        table.add_row(signal.detector, score, "\n".join(f"{r.code}: {r.detail}" for r in signal.reasons))
+        # Text, because file names in a reason may look like markup.
+        table.add_row(signal.detector, score, Text("\n".join(f"{r.code}: {r.detail}" for r in signal.reasons)))
+    console = Console()
     console.print(table)
-    console.print("Told the applicant:", decision.message, highlight=False)
+    for reason in decision.reasons:
+        console.print(f"- {reason.code}: {reason.detail}", markup=False, highlight=False)
+    console.print(f"Told the applicant: {decision.message}", markup=False, highlight=False)

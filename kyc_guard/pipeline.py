@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -42,10 +42,12 @@ class Verifier:
     def __init__(self, settings: Settings | None = None, *, detectors: Sequence[type[Detector]] | None = None) -> None:
         self.settings = settings or Settings()
         self.bundle = Bundle.load(self.settings)
-        self._detectors = tuple(kind.load(self.bundle) for kind in (room.DETECTORS if detectors is None else detectors))
+        self.detectors = tuple(kind.load(self.bundle) for kind in (room.DETECTORS if detectors is None else detectors))
         self._demand_agreement()
-        names = self.bundle.weights.names()
-        self._models = MappingProxyType({name: self.bundle.weights.get(name).sha256 for name in names})
+        self._other_face_ratio = self.bundle.policy.gate("other_face_ratio")
+        weights = self.bundle.weights
+        self.models: Mapping[str, str] = MappingProxyType({name: weights.get(name).sha256 for name in weights.names()})
+        """Model name -> sha256 of its verified file."""
 
     def verify(self, submission: Submission) -> Decision:
         """Decode, ask every detector, fuse.
@@ -55,7 +57,7 @@ class Verifier:
         """
         started = time.perf_counter()
         evidence = self.gather(submission)
-        signals = tuple(detector(evidence) for detector in self._detectors)
+        signals = tuple(detector(evidence) for detector in self.detectors)
         verdict = fusion.decide(signals, self.bundle.policy, self.bundle.thresholds)
         return Decision(
             submission=submission.id,
@@ -66,7 +68,7 @@ class Verifier:
             signals=signals,
             policy_sha256=self.bundle.policy.sha256,
             thresholds_sha256=self.bundle.thresholds.sha256,
-            models=self._models,
+            models=self.models,
             inputs=_inputs(submission, evidence),
             took_ms=(time.perf_counter() - started) * 1000,
         )
@@ -79,7 +81,7 @@ class Verifier:
         Raises:
             InputError: a file that was sent cannot be read or passes a limit.
         """
-        return self._gather(submission, self._detectors)
+        return self._gather(submission, self.detectors)
 
     def attack_score(self, media: Media, name: str) -> AttackScore:
         """Run only the presentation-attack detectors (those with a weight in ``[fusion.weights]``) on a picture or clip.
@@ -92,7 +94,7 @@ class Verifier:
             InputError: the media cannot be read or passes a limit.
         """
         weights = fusion.fusion_weights(self.bundle.thresholds)
-        asked = tuple(d for d in self._detectors if d.name in weights)
+        asked = tuple(d for d in self.detectors if d.name in weights)
         evidence = self._gather(Submission(id=name, selfie=media), asked)
         signals = tuple(detector(evidence) for detector in asked)
         score = fusion.attack_score(signals, self.bundle.thresholds)
@@ -105,6 +107,8 @@ class Verifier:
         )
 
     def _gather(self, submission: Submission, asked: Sequence[Detector]) -> Evidence:
+        if not asked:
+            raise RuntimeError("this Verifier is closed")
         needs = frozenset[Modality]().union(*(d.needs for d in asked))
         problems: dict[Modality, Reason] = {}
         clip: Clip | None = None
@@ -116,14 +120,13 @@ class Verifier:
         else:
             name = _name(submission, submission.selfie, "selfie")
             clip = read_clip(submission.selfie, self.settings.sampling, self.settings.limits, name=name)
-            ratio = self.bundle.policy.gate("other_face_ratio")
-            track = track_faces(clip.frames_rgb, other_face_ratio=ratio)
+            track = track_faces(clip.frames_rgb, other_face_ratio=self._other_face_ratio)
             if not track.found:
                 problems[Modality.FACE] = Reason("no_face", f"{name}: no face in any of {len(track.faces)} frames")
             if clip.is_still:
                 problems[Modality.CLIP] = Reason("no_clip", f"{name}: is a photo; a video is needed")
             elif Modality.CLIP in needs:
-                burst_track = track_faces(clip.burst_rgb, other_face_ratio=ratio)
+                burst_track = track_faces(clip.burst_rgb, other_face_ratio=self._other_face_ratio)
         pictures: list[tuple[UInt8Array, ContainerFacts]] = []
         if Modality.DOCUMENT in needs:
             pictures = [
@@ -141,8 +144,8 @@ class Verifier:
         )
 
     def close(self) -> None:
-        """Let go of the models; the verifier cannot be used afterwards."""
-        self._detectors = ()
+        """Let go of the models; the verifier judges nothing afterwards."""
+        self.detectors = ()
 
     def __enter__(self) -> Self:
         return self
@@ -151,11 +154,19 @@ class Verifier:
         self.close()
 
     def _demand_agreement(self) -> None:
-        have, named = {d.name for d in self._detectors}, set(self.bundle.policy.checks)
-        for name in sorted(have - named):
-            raise ConfigError(f"{self.settings.policy_path}: no [checks.{name}]. Remedy: say what that detector's answer is worth")
-        for name in sorted(named - have):
-            raise ConfigError(f"{self.settings.policy_path}: [checks.{name}] names no detector. Remedy: remove or correct it")
+        """Policy, thresholds and detectors must speak of the same things; half a policy judges nothing."""
+        policy, thresholds, path = self.bundle.policy, self.bundle.thresholds, self.settings.policy_path
+        have = {d.name for d in self.detectors}
+        for name in sorted(have - set(policy.checks)):
+            raise ConfigError(f"{path}: no [checks.{name}]. Remedy: say what that detector's answer is worth")
+        for name in sorted(set(policy.checks) - have):
+            raise ConfigError(f"{path}: [checks.{name}] names no detector. Remedy: remove or correct it")
+        for name in sorted(set(fusion.fusion_weights(thresholds)) - have):
+            raise ConfigError(f"{thresholds.path}: [fusion.weights] names no detector: {name}. Remedy: run the calibrate command")
+        for name, check in policy.checks.items():
+            review, reject = (None if p is None else thresholds.point(name, p) for p in (check.review_at, check.reject_at))
+            if review is not None and reject is not None and review > reject:
+                raise ConfigError(f"{path}: [checks.{name}] would reject at {reject} what it reviews only at {review}")
 
 
 def _name(submission: Submission, media: Media, role: str) -> str:

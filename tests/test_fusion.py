@@ -33,7 +33,7 @@ def policy(**checks: CheckPolicy) -> Policy:
 
 
 def thresholds(weights: Any = None, **tables: Any) -> Thresholds:
-    base = {name: POINTS for name in ("face_attack", "liveness", "document", "match")}
+    base = dict.fromkeys(("face_attack", "liveness", "document", "match"), POINTS)
     fusion = {"fusion": {"weights": {"face_attack": 1.0, "liveness": 3.0} if weights is None else weights}}
     return Thresholds(tables={**base, **fusion, **tables}, sha256="t", path=Path("thresholds.toml"))
 

@@ -1,0 +1,159 @@
+"""Submission to decision, with small fake detectors in place of the trained ones."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import POLICY, THRESHOLDS, fake, settings_in, usual
+from PIL import Image
+from skimage.data import astronaut
+
+from kyc_guard import ConfigError, ModelError, Outcome, Submission, UnreadableError, Verifier
+from kyc_guard.types import Evidence, Modality
+
+FACE_RGB = astronaut()
+BLANK_RGB = np.full((64, 64, 3), 127, np.uint8)
+
+
+def png(rgb: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def submission(folder: Path, toml: str, **files: bytes) -> Submission:
+    for name, data in files.items():
+        (folder / f"{name}.png").write_bytes(data)
+    (folder / "submission.toml").write_text(toml, encoding="utf-8")
+    return Submission.from_dir(folder)
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    folder = tmp_path / "inbox" / "a1"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_a_submission_on_disk_becomes_a_decision_that_names_what_was_judged(tmp_path: Path, inbox: Path) -> None:
+    sent = submission(inbox, 'selfie = "me.png"\ndocument = "card.png"', me=png(FACE_RGB), card=png(BLANK_RGB))
+    with Verifier(settings_in(tmp_path), detectors=usual()) as verifier:
+        decision = verifier.verify(sent)
+    assert decision.outcome is Outcome.ACCEPT
+    assert decision.submission == "a1"
+    assert [s.detector for s in decision.signals] == ["face_attack", "document"]
+    assert decision.score == pytest.approx(0.1)
+    assert dict(decision.inputs) == {
+        "me.png": hashlib.sha256(png(FACE_RGB)).hexdigest(),
+        "card.png": hashlib.sha256(png(BLANK_RGB)).hexdigest(),
+    }
+    assert decision.policy_sha256 == hashlib.sha256(POLICY.encode()).hexdigest()
+    assert decision.thresholds_sha256 == hashlib.sha256(THRESHOLDS.encode()).hexdigest()
+    assert decision.took_ms > 0
+
+
+@pytest.mark.parametrize(
+    ("selfie", "documents", "outcome", "codes"),
+    [
+        (FACE_RGB, (BLANK_RGB,), Outcome.ACCEPT, []),
+        (png(FACE_RGB), (png(BLANK_RGB),), Outcome.ACCEPT, []),
+        (np.stack([FACE_RGB, FACE_RGB]), (BLANK_RGB,), Outcome.ACCEPT, []),
+        (None, (BLANK_RGB,), Outcome.RETRY, ["no_selfie", "could_not_judge"]),
+        (BLANK_RGB, (BLANK_RGB,), Outcome.RETRY, ["no_face", "could_not_judge"]),
+        (FACE_RGB, (), Outcome.RETRY, ["no_document", "could_not_judge"]),
+    ],
+)
+def test_arrays_and_bytes_are_judged_and_what_is_missing_is_asked_for(
+    tmp_path: Path, selfie: Any, documents: tuple[Any, ...], outcome: Outcome, codes: list[str]
+) -> None:
+    with Verifier(settings_in(tmp_path), detectors=usual()) as verifier:
+        decision = verifier.verify(Submission(id="a1", selfie=selfie, document=documents))
+    assert decision.outcome is outcome
+    assert [r.code for r in decision.reasons] == codes
+
+
+@pytest.mark.parametrize("role", ["selfie", "document"])
+@pytest.mark.parametrize("data", [b"", b"just text, whatever the name says", png(FACE_RGB)[:1000]])
+def test_a_file_that_cannot_be_decoded_is_bad_input_and_named(tmp_path: Path, inbox: Path, role: str, data: bytes) -> None:
+    files = {"me": png(FACE_RGB), "card": png(BLANK_RGB)} | ({"me": data} if role == "selfie" else {"card": data})
+    sent = submission(inbox, 'selfie = "me.png"\ndocument = "card.png"', **files)
+    with (
+        Verifier(settings_in(tmp_path), detectors=usual()) as verifier,
+        pytest.raises(UnreadableError, match="me.png" if role == "selfie" else "card.png"),
+    ):
+        verifier.verify(sent)
+
+
+def test_a_photo_is_told_apart_from_a_clip(tmp_path: Path) -> None:
+    seen: list[Evidence] = []
+    spy = fake("face_attack", lambda e: seen.append(e) or 0.1, Modality.FACE, Modality.CLIP)
+    with Verifier(settings_in(tmp_path), detectors=(spy, usual()[1])) as verifier:
+        photo = verifier.gather(Submission(id="p", selfie=FACE_RGB))
+        clip = verifier.gather(Submission(id="c", selfie=np.stack([FACE_RGB] * 5)))
+    assert photo.why_missing(Modality.CLIP).code == "no_clip"
+    assert photo.burst_track is None
+    assert clip.has(Modality.CLIP)
+    assert clip.burst_track is not None
+    assert clip.clip is not None
+    assert len(clip.burst_track.faces) == len(clip.clip.burst_rgb)
+
+
+def test_evaluate_runs_only_the_detectors_with_a_fusion_weight(tmp_path: Path) -> None:
+    def never(_: Evidence) -> float:
+        raise AssertionError
+
+    with Verifier(settings_in(tmp_path), detectors=(usual(0.7)[0], fake("document", never))) as verifier:
+        judged = verifier.attack_score(FACE_RGB, "x.png")
+        blank = verifier.attack_score(BLANK_RGB, "blank.png")
+    assert (judged.score, judged.reason, judged.species) == (pytest.approx(0.7), None, "print")
+    assert (blank.score, blank.reason, blank.species) == (None, "no_face", None)
+    assert [s.detector for s in judged.signals] == ["face_attack"]
+
+
+def test_the_same_submission_gives_the_same_decision_from_many_threads(tmp_path: Path) -> None:
+    sent = Submission(id="a1", selfie=FACE_RGB, document=(BLANK_RGB,))
+    detectors = usual(lambda e: float(e.track.faces[0].box_xyxy[0]) / 1000)  # type: ignore[union-attr]
+    with Verifier(settings_in(tmp_path), detectors=detectors) as verifier, ThreadPoolExecutor(4) as threads:
+        decisions = list(threads.map(verifier.verify, [sent] * 8))
+    assert len({str({**d.to_json(), "took_ms": 0}) for d in decisions}) == 1
+
+
+def test_a_closed_verifier_judges_nothing(tmp_path: Path) -> None:
+    verifier = Verifier(settings_in(tmp_path), detectors=usual())
+    verifier.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        verifier.verify(Submission(id="a1", selfie=FACE_RGB))
+    with pytest.raises(RuntimeError, match="closed"):
+        verifier.attack_score(FACE_RGB, "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "detectors", "says"),
+    [
+        ({}, (*usual(), fake("voice")), r"no \[checks.voice\]"),
+        ({}, usual()[:1], r"\[checks.document\] names no detector"),
+        ({"thresholds": THRESHOLDS.replace("review = 0.5\nreject", "review = 0.95\nreject")}, usual(), "would reject at 0.9"),
+        ({"thresholds": THRESHOLDS.replace("reject = 0.9", "")}, usual(), "lacks a usable reject"),
+        ({"thresholds": THRESHOLDS.replace("face_attack = 1.0", "face_atack = 1.0")}, usual(), "face_atack"),
+        ({"thresholds": "= broken"}, usual(), "not valid TOML"),
+        ({"policy": POLICY.replace("other_face_ratio = 0.5", "")}, usual(), "lacks other_face_ratio"),
+    ],
+)
+def test_policy_thresholds_and_detectors_that_do_not_agree_stop_everything(
+    tmp_path: Path, change: dict[str, str], detectors: tuple[Any, ...], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Verifier(settings_in(tmp_path, **change), detectors=detectors)
+
+
+def test_an_altered_model_file_stops_everything(tmp_path: Path) -> None:
+    entry = '[m]\nfile = "m.onnx"\nsha256 = "00"\nversion = "1"\nlicence = "x"\ncard = "m.md"\n'
+    (tmp_path / "m.onnx").write_bytes(b"not what it was")
+    with pytest.raises(ModelError, match="sha256"):
+        Verifier(settings_in(tmp_path, manifest=entry), detectors=usual())
