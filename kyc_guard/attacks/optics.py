@@ -91,6 +91,16 @@ def blur(image: Any, sigma_px: float) -> Any:
     return image if sigma_px < 0.1 else cv2.GaussianBlur(image, (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT_101)
 
 
+def wide_blur(image: Any, sigma_px: float) -> Any:
+    """Gaussian blur of many pixels, worked at the resolution that is left of it."""
+    step = int(sigma_px / 2)
+    if step < 2:
+        return blur(image, sigma_px)
+    height, width = image.shape[:2]
+    small = cv2.resize(image, (max(2, width // step), max(2, height // step)), interpolation=cv2.INTER_AREA)
+    return cv2.resize(blur(small, sigma_px / step), (width, height), interpolation=cv2.INTER_LINEAR)
+
+
 def jpeg(image_rgb: UInt8Array, quality: int, *, subsampled: bool = True) -> UInt8Array:
     """One JPEG generation; 4:2:0 or 4:4:4 chroma."""
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
@@ -279,8 +289,7 @@ def expose(camera: Camera, linear: Float32Array, rng: Rng, *, height: int, width
     stray = camera.haze * camera.exposure * mean_light
     if camera.bloom:
         # Highlights beyond saturation spread in the lens and the sensor: the glow round a bright display in a dark room.
-        small = cv2.resize(light, (max(8, w // 8), max(8, h // 8)), interpolation=cv2.INTER_AREA)
-        glow = cv2.resize(blur(small, max(1.0, small.shape[1] / 10)), (w, h), interpolation=cv2.INTER_LINEAR)
+        glow = wide_blur(light, max(8.0, w / 10))
         light = cv2.addWeighted(light, 1.0, glow, camera.bloom, stray)
     elif stray:
         light = cv2.add(light, (stray, stray, stray, 0.0))

@@ -11,6 +11,7 @@ import numpy as np
 
 from kyc_guard.attacks.face_image import Attack, Attacked, FaceImage
 from kyc_guard.attacks.optics import (
+    LUMA,
     Camera,
     Pose,
     Rng,
@@ -22,8 +23,10 @@ from kyc_guard.attacks.optics import (
     light_of,
     log_uniform,
     to_linear,
+    to_uint8,
     uniform,
     white_noise,
+    wide_blur,
 )
 from kyc_guard.attacks.scene import Surround, draw_surround, face_width, put_in_scene
 from kyc_guard.types import Float32Array, UInt8Array
@@ -119,42 +122,35 @@ def ink(image_rgb: UInt8Array, paper: Paper, rng: Rng) -> UInt8Array:
     Ink coverages become densities and densities add (Beer-Lambert, with Yule-Nielsen's n large as for photo paper); a halftone's
     threshold is softened by ``depth`` because at portrait size the camera sees several cells in a pixel.
     """
-    cyan_magenta_yellow = cv2.transform(255 - image_rgb, np.eye(3, dtype=np.float32)).astype(np.float32) / np.float32(255.0)
-    cmy = blur(cyan_magenta_yellow, paper.blur_px)
+    cmy = [blur(255 - plane, paper.blur_px).astype(np.float32) / np.float32(255.0) for plane in cv2.split(image_rgb)]
     if paper.grey:
-        cmyk = np.zeros((*cmy.shape[:2], 4), np.float32)
-        cmyk[:, :, 3] = cv2.cvtColor(cmy, cv2.COLOR_RGB2GRAY)
+        planes = [cmy[0] * LUMA[0] + cmy[1] * LUMA[1] + cmy[2] * LUMA[2]]
     else:
-        common = cmy.min(axis=2) ** 2 * np.float32(paper.black)
-        cmyk = cv2.merge([*(cmy[:, :, i] * np.float32(paper.cast[i]) - common for i in range(3)), common])
-    cmyk = np.clip(cmyk, 0.0, 1.0)
+        common = cv2.min(cv2.min(cmy[0], cmy[1]), cmy[2]) ** 2 * np.float32(paper.black)
+        planes = [np.clip(cmy[i] * np.float32(paper.cast[i]) - common, 0.0, 1.0) for i in range(3)] + [common]
     # Dot gain: 4 c (1 - c) is largest at the half tone.
-    cmyk = cmyk + np.float32(4 * paper.gain) * cmyk * (1.0 - cmyk)
+    planes = [plane + np.float32(4 * paper.gain) * plane * (1.0 - plane) for plane in planes]
     if paper.screen != "none":
-        cmyk = _halftone(cmyk, paper, rng)
+        angles = _ANGLES_DEG[-len(planes) :]
+        planes = [_halftone(plane, paper, angle + paper.phase_deg, rng) for plane, angle in zip(planes, angles, strict=True)]
     # Coverage acts on the stored values, which are about the square root of light: half the density there.
-    printed = cv2.exp(cv2.transform(cmyk, _INKS * np.float32(-0.5 * paper.density)))
-    texture = 1.0 + np.float32(paper.grain) * blur(white_noise(rng, cmyk.shape[:2]), 0.7)
+    densities = _INKS[:, -len(planes) :] * np.float32(-0.5 * paper.density)
+    paper_white = np.log(np.sqrt(np.array(paper.white_rgb, np.float32)) * np.float32(255.0))
+    printed = cv2.exp(cv2.transform(cv2.merge(planes), np.c_[densities, paper_white]))
+    texture = 1.0 + np.float32(paper.grain) * blur(white_noise(rng, planes[0].shape), 0.7)
     if paper.streaks:
-        lines = white_noise(rng, (cmyk.shape[0], 1))
+        lines = white_noise(rng, (texture.shape[0], 1))
         texture = texture * (1.0 + np.float32(paper.streaks) * blur(lines, 1.2))
-    stored = printed * texture[:, :, None] * (np.sqrt(np.array(paper.white_rgb, np.float32)) * np.float32(255.0))
-    inked: UInt8Array = cv2.convertScaleAbs(stored)
+    inked: UInt8Array = cv2.convertScaleAbs(printed * texture[:, :, None])
     return inked
 
 
-def _halftone(cmyk: Float32Array, paper: Paper, rng: Rng) -> Float32Array:
-    height, width = cmyk.shape[:2]
-    screened = np.empty_like(cmyk)
-    for i in range(4):
-        if paper.grey and i < 3:
-            screened[:, :, i] = 0.0
-            continue
-        coverage = cmyk[:, :, i]
-        threshold = _threshold(paper, _ANGLES_DEG[i] + paper.phase_deg, height, width, rng)
-        # A hard threshold is 0 or 1; seen from afar its contrast falls to that of its first harmonic.
-        hard = np.clip(0.5 + 3.0 * (coverage - threshold), 0.0, 1.0)
-        screened[:, :, i] = coverage + np.float32(paper.depth) * (hard - coverage)
+def _halftone(coverage: Float32Array, paper: Paper, angle_deg: float, rng: Rng) -> Float32Array:
+    """(H, W) float32 ink coverage -> the same as its screen prints it."""
+    height, width = coverage.shape
+    # A hard threshold is 0 or 1; seen from afar its contrast falls to a share of it.
+    hard = np.clip(3.0 * (coverage - _threshold(paper, angle_deg, height, width, rng)) + 0.5, 0.0, 1.0)
+    screened: Float32Array = coverage + np.float32(paper.depth) * (hard - coverage)
     return screened
 
 
@@ -169,14 +165,14 @@ def _threshold(paper: Paper, angle_deg: float, height: int, width: int, rng: Rng
         return spread
     a = math.radians(angle_deg)
     step = 2 * math.pi * paper.pitch
-    x, y = np.arange(width, dtype=np.float32) * np.float32(step), np.arange(height, dtype=np.float32) * np.float32(step)
-    c, s = np.float32(math.cos(a)), np.float32(math.sin(a))
-    # cos(cx + sy) by the addition theorem: two outer products in place of a cosine a pixel.
-    along = np.outer(np.cos(s * y), np.cos(c * x)) - np.outer(np.sin(s * y), np.sin(c * x))
-    if paper.screen == "line":
-        return (0.5 + 0.5 * along).astype(np.float32)
-    across = np.outer(np.cos(c * y), np.cos(s * x)) + np.outer(np.sin(c * y), np.sin(s * x))
-    return (0.5 + 0.25 * (along + across)).astype(np.float32)
+    x, y = np.arange(width) * step, np.arange(height) * step
+    c, s = math.cos(a), math.sin(a)
+    # cos(cx + sy) and cos(cy - sx) by the addition theorem: a thin matrix product in place of a cosine a pixel.
+    rows, columns = [np.cos(s * y), -np.sin(s * y)], [np.cos(c * x), np.sin(c * x)]
+    if paper.screen == "dot":
+        rows, columns = [*rows, np.cos(c * y), np.sin(c * y)], [*columns, np.cos(s * x), np.sin(s * x)]
+    waves: Float32Array = np.stack(rows, axis=1).astype(np.float32) @ np.stack(columns).astype(np.float32)
+    return waves * np.float32(1.0 / len(rows)) + np.float32(0.5)
 
 
 def _lit(linear: Float32Array, paper: Paper, pose: Pose) -> Float32Array:
@@ -236,31 +232,35 @@ def cut_holes(rng: Rng, face: FaceImage, behind_rgb: UInt8Array, sheet_rgb: UInt
 
     The paper throws a shadow on what is behind it, deepest under the upper edge, and its cut edge shines white.
     """
-    height, width = sheet_rgb.shape[:2]
     unit = face_width(face.landmarks_px)
-    hole = np.zeros((height, width), np.uint8)
     parts = [LEFT_EYE, RIGHT_EYE] + ([MOUTH] if chance(rng, mouth) else [])
     grow = (uniform(rng, 0.9, 1.5), uniform(rng, 1.2, 2.6))
-    for part in parts:
-        outline = _cut_outline(rng, face.landmarks_px[list(part)], grow, jagged=jagged)
-        cv2.fillPoly(hole, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    open_ = hole.astype(np.float32) / np.float32(255.0)
+    outlines = [_cut_outline(rng, face.landmarks_px[list(part)], grow, jagged=jagged) for part in parts]
     depth = unit * uniform(rng, 0.01, 0.05)
-    cast = np.array([[1, 0, rng.normal(0, depth / 2)], [0, 1, depth]], np.float32)
-    lit = blur(cv2.warpAffine(open_, cast, (width, height)), max(0.5, depth / 2))
-    shadow = uniform(rng, 0.1, 0.6)
-    seen = behind_rgb.astype(np.float32) * (1.0 - shadow + shadow * lit * open_)[:, :, None] * np.float32(uniform(rng, 0.5, 1.1))
-    rim = blur(open_, max(0.4, unit * 0.006))
-    edge = np.float32(4.0 * uniform(rng, 0.0, 0.5)) * rim * (1.0 - rim)
-    sheet = sheet_rgb.astype(np.float32)
-    sheet += (245.0 - sheet) * (edge * (1.0 - open_))[:, :, None]
-    return to_stored_blend(sheet, seen, open_)
+    fall, shadow = float(rng.normal(0, depth / 2)), uniform(rng, 0.1, 0.6)
+    light, shine = uniform(rng, 0.5, 1.1), uniform(rng, 0.0, 2.0)
 
-
-def to_stored_blend(below: Float32Array, above: Float32Array, share: Float32Array) -> UInt8Array:
-    """``above`` over ``below`` by ``share``, all in stored values."""
-    blended: UInt8Array = cv2.convertScaleAbs(np.maximum(below + (above - below) * share[:, :, None], 0.0))
-    return blended
+    cut = sheet_rgb.copy()
+    # Work only where holes and their edges are: a third of a chip, a hundredth of a frame.
+    height, width = sheet_rgb.shape[:2]
+    corners = np.concatenate(outlines)
+    x0, y0 = np.clip(np.floor(corners.min(axis=0) - 2 * depth - 2).astype(int), 0, (width, height))
+    x1, y1 = np.clip(np.ceil(corners.max(axis=0) + 2 * depth + 2).astype(int), 0, (width, height))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return cut
+    region = np.s_[y0:y1, x0:x1]
+    hole = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    for outline in outlines:
+        cv2.fillPoly(hole, [np.round((outline - (x0, y0)) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    open_ = hole.astype(np.float32) / np.float32(255.0)
+    cast = np.array([[1, 0, fall], [0, 1, depth]], np.float32)
+    lit = blur(cv2.warpAffine(open_, cast, open_.shape[::-1]), max(0.5, depth / 2))
+    seen = behind_rgb[region] * (np.float32(light) * (1.0 - shadow + shadow * lit))[:, :, None]
+    soft = blur(open_, max(0.4, unit * 0.006))
+    sheet = sheet_rgb[region].astype(np.float32)
+    sheet += (245.0 - sheet) * (np.float32(shine) * soft * (1.0 - soft))[:, :, None]
+    cut[region] = to_uint8(sheet + (seen - sheet) * open_[:, :, None])
+    return cut
 
 
 def _cut_outline(rng: Rng, points: Float32Array, grow: tuple[float, float], *, jagged: bool) -> Float32Array:
@@ -288,7 +288,8 @@ def _behind(rng: Rng, face: FaceImage, donor: FaceImage | None) -> UInt8Array:
         return dark
     if kind < 0.45:
         # Closed lids and too large a hole show skin without features.
-        return blur(face.image_rgb, unit * 0.12)  # type: ignore[no-any-return]
+        lids: UInt8Array = wide_blur(face.image_rgb, unit * 0.12)
+        return lids
     source, points = (donor.image_rgb, donor.landmarks_px) if donor is not None else (face.image_rgb, face.landmarks_px)
     eyes = [33, 133, 362, 263]
     fit, _ = cv2.estimateAffinePartial2D(points[eyes], face.landmarks_px[eyes], method=cv2.LMEDS)
