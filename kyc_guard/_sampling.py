@@ -57,4 +57,5 @@ class SamplingPlan:
 def _cells(times_s: Float64Array, cells: int) -> NDArray[np.int64]:
     """(P,) number of the equal stretch of time each frame lies in."""
     span_s = max(float(times_s[-1] - times_s[0]), np.finfo(np.float64).tiny)
-    return np.minimum((times_s - times_s[0]) / span_s * cells, cells - 1).astype(np.int64)
+    stretch: NDArray[np.int64] = np.minimum((times_s - times_s[0]) / span_s * cells, cells - 1).astype(np.int64)
+    return stretch

@@ -48,8 +48,9 @@ def read_video(data: bytes, sha256: str, sampling: Sampling, limits: Limits, nam
         shown = [i for i in packets.order if not packets.packets[i].is_discard] or list(packets.order)
         plan = SamplingPlan.of(packets.times_s[shown], packets.is_key[shown], sampling)
         frames = decoder.frames({shown[p] for p in plan.wanted})
-        spread_rgb, timestamps_s = _stack([frames[shown[p]] for p in plan.spread if shown[p] in frames], decoder.shape)
-        burst_rgb, burst_timestamps_s = _stack([frames[shown[p]] for p in plan.burst if shown[p] in frames], decoder.shape)
+        spread, burst = {shown[p] for p in plan.spread}, {shown[p] for p in plan.burst}
+        spread_rgb, timestamps_s = _stack([frame for i, frame in frames.items() if i in spread], decoder.shape)
+        burst_rgb, burst_timestamps_s = _stack([frame for i, frame in frames.items() if i in burst], decoder.shape)
         if not len(spread_rgb):
             raise UnreadableError(name, "has no frame that can be decoded", REMEDY)
         return Clip(
@@ -230,48 +231,50 @@ class _Decoder:
         self._name = name
         self.errors = 0
         self.rotation_deg = 0
-        self.sizes: Counter[tuple[int, int, int]] = Counter()
+        self.sizes: Counter[tuple[int, ...]] = Counter()
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(H, W, 3) of most wanted frames."""
         return self.sizes.most_common(1)[0][0] if self.sizes else (0, 0, 3)
 
     def frames(self, wanted: set[int]) -> dict[int, tuple[float, UInt8Array]]:
-        """Presentation time and RGB pixels by decoding position; what could not be decoded is left out."""
-        found: dict[int, tuple[float, UInt8Array]] = {}
+        """Presentation time and RGB pixels by decoding position, in presentation order; what cannot be decoded is left out."""
+        found: dict[int, UInt8Array] = {}
         runs = self._runs(wanted)
         for start, stop in runs:
             before = len(found)
             self._decode(start, stop, wanted, found)
-            if len(found) == before:
-                # The container called a frame a keyframe that is none: only decoding from the beginning is safe.
-                self._decode(0, stop, wanted - found.keys(), found)
-        return found
+            if len(found) == before and runs != [(0, stop)]:
+                # The container calls a frame a keyframe that is none: only decoding from the beginning is safe.
+                found.clear()
+                self._decode(0, runs[-1][1], wanted, found)
+                break
+        # The order in which a decoder gives frames out is the truth; some containers (H.264 in AVI) shuffle the times.
+        times_s = np.sort(self._packets.times_s[list(found)])
+        return {i: (float(time_s), pixels) for (i, pixels), time_s in zip(found.items(), times_s, strict=True)}
 
     def _runs(self, wanted: set[int]) -> list[tuple[int, int]]:
-        """Stretches [start, stop) of packets that must be decoded, each beginning where a decoder can begin."""
+        """Disjoint stretches [start, stop) of packets that must be decoded, each beginning where a decoder can begin."""
         keys = np.flatnonzero(self._packets.is_key)
         times_s = self._packets.times_s
         runs: list[tuple[int, int]] = []
-        for i in sorted(wanted):
-            # A frame shown before its keyframe (open GOP) also refers to the group before.
-            usable = keys[(keys <= i) & (times_s[keys] <= times_s[i])]
-            start = int(usable[-1]) if usable.size else 0
+        for start, stop in sorted((_last(keys[(keys <= i) & (times_s[keys] <= times_s[i])]), i + 1) for i in wanted):
+            # A frame shown before its own keyframe (open GOP) refers to the group before as well: the two are one stretch.
             if runs and start < runs[-1][1]:
-                runs[-1] = (runs[-1][0], i + 1)
+                runs[-1] = (runs[-1][0], max(stop, runs[-1][1]))
             else:
-                runs.append((start, i + 1))
+                runs.append((start, stop))
         return runs
 
-    def _decode(self, start: int, stop: int, wanted: set[int], found: dict[int, tuple[float, UInt8Array]]) -> None:
+    def _decode(self, start: int, stop: int, wanted: set[int], found: dict[int, UInt8Array]) -> None:
         for i in range(start, stop):
             self._context.skip_frame = "DEFAULT" if i in wanted else "NONREF"
             self._step(self._packets.packets[i], wanted, found)
         self._step(None, wanted, found)
         self._context.flush_buffers()
 
-    def _step(self, packet: Any, wanted: set[int], found: dict[int, tuple[float, UInt8Array]]) -> None:
+    def _step(self, packet: Any, wanted: set[int], found: dict[int, UInt8Array]) -> None:
         try:
             decoded = self._context.decode(packet)
         except _ERRORS:  # a damaged packet costs its own frame; none left is an error later
@@ -282,19 +285,29 @@ class _Decoder:
             if frame.width * frame.height > self._limits.max_frame_pixels:
                 raise _too_large(self._name, frame.width, frame.height, self._limits)
             if i in wanted and i not in found:
-                pixels, self.rotation_deg = _upright(frame)
+                found[i] = pixels = _upright(frame)
                 self.sizes[pixels.shape] += 1
-                found[i] = (float(self._packets.times_s[i]), pixels)
+                self.rotation_deg = round(-frame.rotation / 90) % 4 * 90
 
 
-def _upright(frame: Any) -> tuple[UInt8Array, int]:
-    """RGB pixels turned as the display matrix says, and by how many degrees clockwise."""
+def _last(positions: NDArray[np.int64]) -> int:
+    return int(positions[-1]) if positions.size else 0
+
+
+def _upright(frame: Any) -> UInt8Array:
+    """(H, W, 3) RGB pixels turned and mirrored as the container's display matrix says."""
     pixels: UInt8Array = frame.to_ndarray(format="rgb24", threads=1)
-    turns = round(-frame.rotation / 90) % 4
-    return np.rot90(pixels, -turns), turns * 90
+    if "DISPLAYMATRIX" not in frame.side_data:
+        return pixels
+    # Row-major 3x3 of 16.16 fixed point: x' = a x + c y, y' = b x + d y. Source: ISO/IEC 14496-12, 6.2.2.
+    a, b, _, c, d = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32)[:5].tolist()
+    if abs(b) > abs(a):
+        pixels = pixels.swapaxes(0, 1)
+        a, d = c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def _stack(frames: Sequence[tuple[float, UInt8Array]], shape: tuple[int, int, int]) -> tuple[UInt8Array, Float64Array]:
+def _stack(frames: Sequence[tuple[float, UInt8Array]], shape: tuple[int, ...]) -> tuple[UInt8Array, Float64Array]:
     """(T, *shape) pixels and (T,) times of the frames of that shape."""
     kept = [(time_s, pixels) for time_s, pixels in frames if pixels.shape == shape]
     stacked = np.empty((len(kept), *shape), np.uint8)
