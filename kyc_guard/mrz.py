@@ -179,6 +179,11 @@ class Mrz:
     def failed_checks(self) -> tuple[str, ...]:
         return tuple(name for name, holds in self.checks.items() if not holds)
 
+    @property
+    def merit(self) -> tuple[int, int]:
+        """Orders readings of one text, the best highest: valid check digits less failed ones, then fewest repairs."""
+        return len(self.checks) - 2 * len(self.failed_checks), -self.repaired
+
 
 def check_digit(text: str) -> str:
     """The 7-3-1 check digit of ``text`` (A-Z, 0-9, ``<``).
@@ -209,7 +214,7 @@ def parse(lines: Sequence[str], *, today: date) -> Mrz | None:
         return None
     pairs = [pair for pair in normal if pair is not None]
     readings = (_read(f, pairs, today) for f in FORMATS.values() if f.rows == len(pairs))
-    return max((r for r in readings if r is not None), key=_merit, default=None)
+    return max((r for r in readings if r is not None), key=lambda r: r.merit, default=None)
 
 
 def find(texts: Sequence[str], *, today: date) -> tuple[Mrz, range] | None:
@@ -220,11 +225,7 @@ def find(texts: Sequence[str], *, today: date) -> tuple[Mrz, range] | None:
         for start in range(len(texts) - rows + 1)
         if (reading := parse(texts[start : start + rows], today=today)) is not None
     )
-    return max(found, key=lambda pair: _merit(pair[0]), default=None)
-
-
-def _merit(reading: Mrz) -> tuple[int, int]:
-    return sum(reading.checks.values()) - len(reading.failed_checks), -reading.repaired
+    return max(found, key=lambda pair: pair[0].merit, default=None)
 
 
 def _normalise(text: str) -> tuple[str, int] | None:

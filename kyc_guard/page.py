@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -33,28 +33,42 @@ class Page:
     """0..1, the recogniser's, lowest over the zone's lines; 0 without a zone."""
     portrait: Face | None
 
-    @property
-    def sharpness(self) -> float:
-        """Variance of the Laplacian at 1000 px width; low = blurred."""
-        height, width = self.image_rgb.shape[:2]
-        size = (1000, max(1, round(1000 * height / width)))
-        grey = cv2.cvtColor(self.image_rgb, cv2.COLOR_RGB2GRAY)
-        way = cv2.INTER_AREA if width > size[0] else cv2.INTER_LINEAR
-        return float(cv2.Laplacian(cv2.resize(grey, size, interpolation=way), cv2.CV_32F).var())
+
+def sharpness(image_rgb: UInt8Array) -> float:
+    """Variance of the Laplacian of the page at 1000 px length; low = blurred. (H, W, 3) uint8 RGB."""
+    height, width = image_rgb.shape[:2]
+    unit = 1000 / max(height, width)
+    size = (max(1, round(width * unit)), max(1, round(height * unit)))
+    way = cv2.INTER_AREA if unit < 1 else cv2.INTER_LINEAR
+    grey = cv2.cvtColor(cv2.resize(image_rgb, size, interpolation=way), cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
 
 
 def find_portrait(image_rgb: UInt8Array) -> tuple[UInt8Array, Face, int] | None:
-    """The largest face on a page (smaller ones are ghost prints), the page turned so that it stands upright, and the turns."""
-    for turns in range(4):
-        turned = np.ascontiguousarray(np.rot90(image_rgb, turns))
-        faces = face_finder().find(turned)
-        if faces:
-            return turned, faces[0], turns
+    """The largest face on a page (smaller ones are ghost prints), the page turned so that it stands upright, and the turns.
+
+    Args:
+        image_rgb: (H, W, 3) uint8 RGB.
+    """
+    for turns in (0, 1):
+        faces = face_finder().find(_turned(image_rgb, turns))
+        if not faces:
+            continue
+        # Faces are found at any angle; the roll says which way up the page is.
+        upright = (turns + round(faces[0].roll_deg / 90)) % 4
+        page = _turned(image_rgb, upright)
+        again = faces if upright == turns else face_finder().find(page)
+        if again:
+            return page, again[0], upright
     return None
 
 
+def _turned(image_rgb: UInt8Array, quarter_turns: int) -> UInt8Array:
+    return np.ascontiguousarray(np.rot90(image_rgb, quarter_turns))
+
+
 def read_page(image_rgb: UInt8Array, *, today: date, threads: int = 1) -> Page:
-    """Read one page, turning it where neither a portrait nor a zone shows it upright.
+    """Read one page; where there is no portrait to show which way up it is, the text has to.
 
     Args:
         image_rgb: (H, W, 3) uint8 RGB.
@@ -62,27 +76,32 @@ def read_page(image_rgb: UInt8Array, *, today: date, threads: int = 1) -> Page:
         threads: of the OCR session.
     """
     found = find_portrait(image_rgb)
-    if found is not None:
-        turned, portrait, turns = found
-        upright = _read(turned, turns, today, threads)
-        if upright.mrz is not None or turns == 0:
-            return replace(upright, portrait=portrait)
-    pages = []
-    for turns in (0, 2, 1, 3):
-        page = _read(np.ascontiguousarray(np.rot90(image_rgb, turns)), turns, today, threads)
-        if page.mrz is not None:
-            return page
-        pages.append(page)
-    return max(pages, key=lambda page: sum(len(line.text) * line.confidence for line in page.lines))
+    start = 0 if found is None else found[2]
+    first = _read(_turned(image_rgb, start), start, today, threads)
+    sideways = _sideways(first.lines)
+    if first.mrz is not None or (found is not None and not sideways):
+        return first if found is None else replace(first, portrait=found[1])
+    others = [(start + step) % 4 for step in ((1, 3) if sideways else (2,))]
+    pages = [first, *(_read(_turned(image_rgb, turns), turns, today, threads) for turns in others)]
+    return max(pages, key=lambda page: (page.mrz is not None, sum(len(line.text) * line.confidence for line in page.lines)))
+
+
+def _sideways(lines: Sequence[TextLine]) -> bool:
+    """Whether most characters stand in boxes taller than wide."""
+    tall = sum(len(line.text) for line in lines if line.height_px > line.box_xyxy[2] - line.box_xyxy[0])
+    return 2 * tall > sum(len(line.text) for line in lines)
 
 
 def _read(image_rgb: UInt8Array, turns: int, today: date, threads: int) -> Page:
     lines = read_text(image_rgb, threads=threads)
+    if _sideways(lines):
+        # The recogniser turns upended lines by itself, but their order is lost.
+        return Page(image_rgb, turns, lines, None, None, 0.0, None)
     zone = _find_zone(lines, today)
     if zone is None or zone.reading.failed_checks:
         # A second look at the place alone, enlarged, often reads what a page-sized look could not.
-        closer = max(_closer_looks(image_rgb, zone, today, threads), key=lambda z: _passed(z.reading), default=None)
-        if closer is not None and (zone is None or _passed(closer.reading) > _passed(zone.reading)):
+        closer = _closer_look(image_rgb, zone, today, threads)
+        if closer is not None and (zone is None or closer.reading.merit > zone.reading.merit):
             zone = closer
     if zone is None:
         return Page(image_rgb, turns, lines, None, None, 0.0, None)
@@ -98,10 +117,6 @@ class _Zone:
     confidence: float
 
 
-def _passed(reading: Mrz) -> int:
-    return len(reading.checks) - 2 * len(reading.failed_checks)
-
-
 def _find_zone(lines: Sequence[TextLine], today: date) -> _Zone | None:
     for rows in (lines, join_rows(lines)):
         found = mrz.find([row.text for row in rows], today=today)
@@ -114,7 +129,7 @@ def _find_zone(lines: Sequence[TextLine], today: date) -> _Zone | None:
     return None
 
 
-def _closer_looks(image_rgb: UInt8Array, zone: _Zone | None, today: date, threads: int) -> Iterator[_Zone]:
+def _closer_look(image_rgb: UInt8Array, zone: _Zone | None, today: date, threads: int) -> _Zone | None:
     height, width = image_rgb.shape[:2]
     if zone is None:
         x0, y0, x1, y1 = 0, height // 2, width, height
@@ -123,10 +138,9 @@ def _closer_looks(image_rgb: UInt8Array, zone: _Zone | None, today: date, thread
         x0, y0 = (max(0, int(v - margin)) for v in zone.box_xyxy[:2])
         x1, y1 = min(width, int(zone.box_xyxy[2] + margin)), min(height, int(zone.box_xyxy[3] + margin))
     crop = image_rgb[y0:y1, x0:x1]
-    if crop.size == 0:
-        return
     larger: UInt8Array = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     again = _find_zone(read_text(larger, threads=threads), today)
-    if again is not None:
-        box = again.box_xyxy / 2 + np.array([x0, y0, x0, y0], np.float32)
-        yield replace(again, box_xyxy=box.astype(np.float32))
+    if again is None:
+        return None
+    box = again.box_xyxy / 2 + np.array([x0, y0, x0, y0], np.float32)
+    return replace(again, box_xyxy=box.astype(np.float32))
