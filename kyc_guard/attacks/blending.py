@@ -33,6 +33,8 @@ def clone(over_rgb: UInt8Array, under_rgb: UInt8Array, mask: Float32Array) -> UI
     if w < 8 or h < 8:
         return blend(over_rgb, under_rgb, mask)
     cloned: UInt8Array = cv2.seamlessClone(over_rgb, under_rgb, region * 255, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)
+    # The solver rewrites the whole bounding box, by up to a few levels where it should have changed nothing.
+    cloned[region == 0] = under_rgb[region == 0]
     return cloned
 
 
@@ -58,10 +60,23 @@ def match_colour(image_rgb: UInt8Array, reference_rgb: UInt8Array, mask: Float32
     mix = np.full(3, strength)
     if grey:
         gain[1:], mix[1:] = 0.0, 1.0
+    return _stretched(image_rgb, mean, mean + mix * (mean_ref - mean), gain)
+
+
+def restrain(image_rgb: UInt8Array, mask: Float32Array, gain: Float64Array, shift: Float64Array) -> UInt8Array:
+    """Scale the variation of luma and both colour differences about their means under ``mask`` by ``gain``, shift it by ``shift``."""
+    inside = mask[::2, ::2] > 0.5 * float(mask.max())
+    if np.count_nonzero(inside) < 16:
+        return image_rgb
+    mean, _ = _statistics(image_rgb[::2, ::2][inside])
+    return _stretched(image_rgb, mean, mean + shift, gain)
+
+
+def _stretched(image_rgb: UInt8Array, mean: Float64Array, mean_to: Float64Array, gain: Float64Array) -> UInt8Array:
     matrix = _TO_RGB @ np.diag(gain) @ _TO_YCC
-    shift = _TO_RGB @ (mean + mix * (mean_ref - mean) - gain * mean)
-    matched: UInt8Array = cv2.transform(image_rgb, np.column_stack([matrix, shift]).astype(np.float32))
-    return matched
+    shift = _TO_RGB @ (mean_to - gain * mean)
+    stretched: UInt8Array = cv2.transform(image_rgb, np.column_stack([matrix, shift]).astype(np.float32))
+    return stretched
 
 
 def relight(image_rgb: UInt8Array, reference_rgb: UInt8Array, mask: Float32Array, radius_px: float, strength: float) -> UInt8Array:

@@ -11,6 +11,8 @@ pixels of a 224 px crop; here they are shares of the face size, so that a mask m
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -37,7 +39,6 @@ KINDS = ("whole", "oval", "forehead", "jaw", "core", "components", "lower", "mou
 FULL_FACE = ("whole", "oval", "forehead", "jaw", "core")
 
 _MASK_FACE_PX = 128.0
-"""Masks are drawn and blurred with the face at most this large, then enlarged: the cost does not grow with the picture."""
 
 
 def face_size_px(landmarks_px: Float32Array) -> float:
@@ -148,22 +149,33 @@ def feather(rng: np.random.Generator, mask: Float32Array, face_px: float) -> Flo
     return soft / np.float32(soft.max())
 
 
+def drawn(
+    landmarks_px: Float32Array, height_px: int, width_px: int, draw: Callable[[Float32Array, int, int], Float32Array]
+) -> Float32Array:
+    """A mask drawn by ``draw(landmarks_px, height_px, width_px)`` with the face at most 128 px, enlarged to (H, W)."""
+    scale = min(1.0, _MASK_FACE_PX / face_size_px(landmarks_px))
+    small_h, small_w = max(8, round(height_px * scale)), max(8, round(width_px * scale))
+    mask = draw(landmarks_px * np.array([small_w / width_px, small_h / height_px], np.float32), small_h, small_w)
+    if (small_h, small_w) != (height_px, width_px):
+        mask = cv2.resize(mask, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
+    return mask
+
+
 def random_mask(
     rng: np.random.Generator, landmarks_px: Float32Array, height_px: int, width_px: int, kinds: tuple[str, ...] = KINDS
 ) -> Float32Array:
     """(H, W) float32 in 0..1: a hull of a random kind, jittered, bent and feathered; its maximum is 1."""
-    scale = min(1.0, _MASK_FACE_PX / face_size_px(landmarks_px))
-    small_h, small_w = max(8, round(height_px * scale)), max(8, round(width_px * scale))
-    points = jitter(rng, landmarks_px * np.float32(scale), rng.uniform(0.005, 0.03))
-    face_px = face_size_px(points)
     kind = kinds[rng.integers(len(kinds))]
-    if kind == "forehead":
-        points = raise_forehead(points, rng.uniform(0.1, 0.6))
-    mask = hull_mask(kind, points, small_h, small_w, grow=rng.uniform(0.0, 0.06) if kind in {"components", "mouth", "t_zone"} else 0.0)
-    mask = feather(rng, bend(rng, mask, face_px, rng.uniform(0.005, 0.025)), face_px)
-    if (small_h, small_w) != (height_px, width_px):
-        mask = cv2.resize(mask, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
-    return mask
+
+    def draw(points: Float32Array, h: int, w: int) -> Float32Array:
+        points = jitter(rng, points, rng.uniform(0.005, 0.03))
+        size = face_size_px(points)
+        if kind == "forehead":
+            points = raise_forehead(points, rng.uniform(0.1, 0.6))
+        mask = hull_mask(kind, points, h, w, grow=rng.uniform(0.0, 0.06) if kind in {"components", "mouth", "t_zone"} else 0.0)
+        return feather(rng, bend(rng, mask, size, rng.uniform(0.005, 0.025)), size)
+
+    return drawn(landmarks_px, height_px, width_px, draw)
 
 
 def random_ratio(rng: np.random.Generator) -> float:

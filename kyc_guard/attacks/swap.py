@@ -81,7 +81,7 @@ def live_swap(rng: np.random.Generator, face: FaceImage, _donor: FaceImage | Non
     height_px, width_px = face.image_rgb.shape[:2]
     restyled = restyle(rng, face.landmarks_px)
     interior = mesh.warp_mesh(face.image_rgb, face.landmarks_px, restyled, height_px, width_px)
-    return _streamed(rng, face, interior, restyled, flatten=rng.uniform(-0.1, 0.7))
+    return _streamed(rng, face, interior, restyled)
 
 
 def live_swap_donor(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None = None) -> Attacked:
@@ -92,44 +92,39 @@ def live_swap_donor(rng: np.random.Generator, face: FaceImage, donor: FaceImage 
     interior, landmarks = mesh.carry(donor, face.landmarks_px, height_px, width_px, keep_shape=rng.uniform(0.0, 0.6))
     inside = hulls.hull_mask("oval", face.landmarks_px, height_px, width_px)
     lit = blending.harmonise(rng, interior, face.image_rgb, inside, hulls.face_size_px(face.landmarks_px))
-    return _streamed(rng, face, lit, landmarks, flatten=rng.uniform(-0.1, 0.3))
+    return _streamed(rng, face, lit, landmarks)
 
 
-def _streamed(rng: np.random.Generator, face: FaceImage, interior: UInt8Array, landmarks_px: Float32Array, flatten: float) -> Attacked:
-    """Network look, colour transfer and the soft oval."""
+def _streamed(rng: np.random.Generator, face: FaceImage, interior: UInt8Array, landmarks_px: Float32Array) -> Attacked:
+    """Network look, imperfect colour match and the soft oval."""
     height_px, width_px = face.image_rgb.shape[:2]
     mask = oval_mask(rng, face.landmarks_px, height_px, width_px)
-    rendered = network_look(rng, interior, landmarks_px, flatten)
-    rendered = blending.match_colour(rendered, face.image_rgb, mask, strength=rng.uniform(0.5, 1.0) * (1 - 0.5 * max(flatten, 0)))
+    rendered = network_look(rng, interior, landmarks_px)
+    rendered = blending.restrain(rendered, mask, rng.uniform((0.8, 0.55, 0.4), (1.08, 1.15, 1.1)), rng.normal(0, (1.8, 0.7, 0.7)))
     return Attacked(blending.blend(rendered, face.image_rgb, mask), mask, landmarks_px)
 
 
-def network_look(rng: np.random.Generator, image_rgb: UInt8Array, landmarks_px: Float32Array, flatten: float) -> UInt8Array:
-    """A face as an autoencoder of 96-320 px returns it: band-limited, even in light, soft in eyes and teeth, other grain.
-
-    ``flatten`` is the share of the slow variation of light and colour over the face that is lost (negative: gained).
-    """
+def network_look(rng: np.random.Generator, image_rgb: UInt8Array, landmarks_px: Float32Array) -> UInt8Array:
+    """A face as an autoencoder of 96-320 px returns it: band-limited, stubble and creases evened out, soft eyes and teeth, other grain."""
     height_px, width_px = image_rgb.shape[:2]
     size = hulls.face_size_px(landmarks_px)
     look = image_rgb
-    if abs(flatten) > 0.05:
-        slow = cv2.resize(look, (24, 24), interpolation=cv2.INTER_AREA)
-        slow = cv2.resize(cv2.GaussianBlur(slow, (0, 0), 1.5), (width_px, height_px), interpolation=cv2.INTER_LINEAR)
-        inside = hulls.hull_mask("core", landmarks_px, height_px, width_px) > 0
-        mean = slow[inside].mean(axis=0) if inside.any() else np.full(3, 128.0)
-        look = cv2.addWeighted(look, 1.0, slow, -flatten, 0, dtype=cv2.CV_16S)
-        look = np.clip(look + (flatten * mean).astype(np.int16), 0, 255).astype(np.uint8)
+    # Creases and stubble are bands of a hundredth to a twentieth of the face; half the size shows them as well.
+    half = cv2.resize(look, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    creases = cv2.subtract(blending.soften(half, 0.006 * size), cv2.blur(half, (max(3, int(0.05 * size)),) * 2), dtype=cv2.CV_16S)
+    evening = np.float32(rng.uniform(-0.1, 0.35))
+    look = cv2.subtract(look, evening * cv2.resize(creases, (width_px, height_px)).astype(np.float32), dtype=cv2.CV_8U)
     if rng.random() < 0.35:
         look = cv2.bilateralFilter(look, 5, rng.uniform(8, 30), max(1.0, 0.02 * size))
-    look = blending.resample(look, rng.uniform(0.4, 0.95), up=int(rng.choice(_UP)))
+    look = blending.resample(look, rng.uniform(0.45, 1.0), up=int(rng.choice(_UP)))
     if rng.random() < 0.5:
         # Thin, fast-changing parts are what the network is worst at.
         parts = hulls.hull_mask("eyes", landmarks_px, height_px, width_px)
         mouth = hulls.hull_mask("mouth", landmarks_px, height_px, width_px)
         parts = cv2.blur(np.maximum(parts, mouth), (max(3, int(0.06 * size)),) * 2)
         look = blending.blend(blending.soften(look, rng.uniform(0.003, 0.012) * size), look, parts)
-    if rng.random() < 0.4:
-        look = blending.sharpen(look, rng.uniform(0.3, 1.3), rng.uniform(0.7, 1.5))
+    if rng.random() < 0.5:
+        look = blending.sharpen(look, rng.uniform(0.3, 1.4), rng.uniform(0.7, 1.5))
     if rng.random() < 0.3:
         look = blending.reencode(look, int(rng.integers(60, 96)))
     if rng.random() < 0.4:
@@ -139,13 +134,16 @@ def network_look(rng: np.random.Generator, image_rgb: UInt8Array, landmarks_px: 
 
 def oval_mask(rng: np.random.Generator, landmarks_px: Float32Array, height_px: int, width_px: int) -> Float32Array:
     """(H, W) float32: a live swap's merge mask, from inside the jaw to the hairline, eroded and blurred by up to a sixth of the face."""
-    size = hulls.face_size_px(landmarks_px)
-    points = hulls.raise_forehead(hulls.jitter(rng, landmarks_px, 0.01), rng.uniform(0.0, 0.6))
-    mask = hulls.hull_mask("forehead", points, height_px, width_px, grow=rng.uniform(-0.08, 0.02))
-    mask = hulls.bend(rng, mask, size, rng.uniform(0.0, 0.012))
-    kernel = max(3, int(rng.uniform(0.02, 0.16) * size) | 1)
-    soft: Float32Array = cv2.blur(cv2.blur(mask, (kernel, kernel)), (kernel, kernel))
-    return soft
+
+    def draw(points: Float32Array, h: int, w: int) -> Float32Array:
+        size = hulls.face_size_px(points)
+        points = hulls.raise_forehead(hulls.jitter(rng, points, 0.01), rng.uniform(0.0, 0.6))
+        mask = hulls.hull_mask("forehead", points, h, w, grow=rng.uniform(-0.08, 0.02))
+        mask = hulls.bend(rng, mask, size, rng.uniform(0.0, 0.012))
+        kernel = max(3, int(rng.uniform(0.02, 0.16) * size) | 1)
+        return np.asarray(cv2.blur(cv2.blur(mask, (kernel, kernel)), (kernel, kernel)))
+
+    return hulls.drawn(landmarks_px, height_px, width_px, draw)
 
 
 def restyle(rng: np.random.Generator, landmarks_px: Float32Array) -> Float32Array:
