@@ -105,13 +105,21 @@ def paper_mask(rng: Rng, face: FaceImage, donor: FaceImage | None) -> Attacked:
     share = _filled([outline], height, width, max(0.4, 0.004 * unit))
     bent = pose.photograph(sheet, height, width).astype(np.float32)
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
-    bent *= np.clip(uniform(rng, 0.75, 1.1) + np.float32(rng.normal(0, 0.2)) * x - np.float32(0.25 * bend) * x * x, 0.1, 1.5)
+    # The same lamp lights the paper and the face it hides.
+    lamp = min(3.0, _level(image.astype(np.float32), share) / max(_level(bent, share), 1.0)) * uniform(rng, 0.7, 1.2)
+    bent *= np.float32(lamp) * np.clip(1.0 + np.float32(rng.normal(0, 0.2)) * x - np.float32(0.25 * bend) * x * x, 0.1, 1.5)
     shadow = _shadow(rng, share, unit)
     around = image.astype(np.float32) * (1.0 - shadow)[:, :, None]
     rim = np.float32(uniform(rng, 0.0, 0.6) * 4) * share * (1.0 - share)
     worn = around + (bent - around) * share[:, :, None]
     worn += (235.0 - worn) * rim[:, :, None]
     return _paste(face, patch, to_uint8(worn), share)
+
+
+def _level(stored: Float32Array, share: Float32Array) -> float:
+    """Mean luma of (H, W, 3) stored values where ``share`` is at least a half."""
+    red, green, blue, _ = cv2.mean(stored, (share >= 0.5).astype(np.uint8))
+    return 0.299 * float(red) + 0.587 * float(green) + 0.114 * float(blue)
 
 
 def _shadow(rng: Rng, share: Float32Array, unit: float) -> Float32Array:
@@ -124,9 +132,17 @@ def _shadow(rng: Rng, share: Float32Array, unit: float) -> Float32Array:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Ranges of what a mask is made of: smoothing in face widths, share of colour made uniform, gloss, layer lines, colour of its own."""
+    """What masks of one kind are made of.
+
+    Attributes:
+        smooth: scale of the relief that is lost, in face widths. pores: height of what is lost, in stored values.
+        uniform_colour: share of the colour variation that is lost. gloss: highlights, in stored values.
+        layers: greatest contrast of a 3-D printer's layers. painted: probability of a colour that is not the wearer's.
+        seam: darkness of the gap round eyes and mouth.
+    """
 
     smooth: tuple[float, float]
+    pores: tuple[float, float]
     uniform_colour: tuple[float, float]
     gloss: tuple[float, float]
     layers: float
@@ -153,18 +169,21 @@ def moulded_mask(rng: Rng, face: FaceImage, donor: FaceImage | None, *, material
 
     skin = image.astype(np.float32)
     smooth = blur(skin, unit * uniform(rng, *material.smooth))
+    # Coring: a mould has no pores and wrinkles but keeps the brows and lips that are painted on it.
+    detail, pores = skin - smooth, np.float32(uniform(rng, *material.pores))
+    smooth = smooth + detail - np.clip(detail, -pores, pores)
     luma = cv2.cvtColor(smooth, cv2.COLOR_RGB2GRAY)
-    level = float((luma * share).sum() / max(float(share.sum()), 1.0))
-    tone = np.array(cv2.mean(smooth, (share > 0.5).astype(np.uint8))[:3], np.float32)
+    level = _level(smooth, share)
+    tone = np.array(cv2.mean(smooth, (share >= 0.5).astype(np.uint8))[:3], np.float32)
     if chance(rng, material.painted):
-        tone = np.float32(level) * (1.0 + rng.normal(0, 0.12, 3)).astype(np.float32)
+        tone = np.float32(level) * (1.0 + rng.normal(0, 0.06, 3)).astype(np.float32)
     one_albedo = luma[:, :, None] * (tone / np.float32(max(level, 1.0)))
     cast = np.float32(uniform(rng, *material.uniform_colour))
     mould = smooth + (one_albedo - smooth) * cast
     grain = blur(white_noise(rng, (height, width)), uniform(rng, 0.4, 1.2)) * np.float32(uniform(rng, 1.0, 5.0))
     mould += (grain + np.float32(uniform(rng, 0, 6)) * smooth_field(rng, height, width, 6))[:, :, None]
     if material.layers:
-        mould *= (1.0 + np.float32(material.layers) * _layer_lines(rng, points, height, width, unit))[:, :, None]
+        mould *= (1.0 + np.float32(uniform(rng, 0.0, material.layers)) * _layer_lines(rng, points, height, width, unit))[:, :, None]
     mould += _gloss(rng, points, height, width, unit=unit, strength=uniform(rng, *material.gloss))[:, :, None]
     ring = np.float32(4.0 * uniform(rng, *material.seam)) * blur(open_, soft) * (1.0 - blur(open_, soft))
     mould *= (1.0 - ring)[:, :, None]
@@ -196,9 +215,9 @@ def _layer_lines(rng: Rng, points: Float32Array, height: int, width: int, unit: 
     return lines
 
 
-SILICONE = Material(smooth=(0.01, 0.035), uniform_colour=(0.3, 0.9), gloss=(0, 70), layers=0.0, painted=0.1, seam=(0.1, 0.5))
-LATEX = Material(smooth=(0.02, 0.05), uniform_colour=(0.5, 1.0), gloss=(20, 120), layers=0.0, painted=0.35, seam=(0.2, 0.8))
-RESIN = Material(smooth=(0.015, 0.04), uniform_colour=(0.8, 1.0), gloss=(0, 100), layers=0.06, painted=0.7, seam=(0.3, 0.9))
+SILICONE = Material(smooth=(0.01, 0.035), pores=(8, 25), uniform_colour=(0.3, 0.9), gloss=(0, 70), layers=0.0, painted=0.1, seam=(0.1, 0.5))
+LATEX = Material(smooth=(0.02, 0.05), pores=(20, 50), uniform_colour=(0.5, 1.0), gloss=(20, 120), layers=0.0, painted=0.35, seam=(0.2, 0.8))
+RESIN = Material(smooth=(0.015, 0.04), pores=(15, 60), uniform_colour=(0.8, 1.0), gloss=(0, 100), layers=0.06, painted=0.7, seam=(0.3, 0.9))
 
 MASKS = (
     Attack("mask_paper", "mask", False, False, paper_mask),
