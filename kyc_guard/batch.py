@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from kyc_guard import pool
-from kyc_guard.config import Policy, Settings, Thresholds
+from kyc_guard.config import Settings
 from kyc_guard.errors import InputError, SchemaError, UnreadableError
+from kyc_guard.identity import identity
 from kyc_guard.lines import LineFile
 from kyc_guard.progress import Advance, silent
 from kyc_guard.types import Decision, Submission, inside
-from kyc_guard.weights import Weights
 
 Verify: TypeAlias = Callable[[Submission], Decision]
 ERROR = "error"
@@ -124,12 +124,12 @@ def run(
         ConfigError, ModelError: nothing may be judged.
     """
     settings = settings or Settings()
-    identity = {} if make_verify is not None else _identity(settings)
+    judge = {} if make_verify is not None else identity(settings)
     places = _places(source)
     started = time.monotonic()
     with LineFile(out, resume=resume) as file:
         summary = Summary(total=len(places))
-        done = _read_back(file, identity, summary)
+        done = _read_back(file, judge, summary)
         file.repair()
         summary.earlier = len(done & places.keys())
         tasks = _pending(source, places, done)
@@ -176,21 +176,11 @@ def _error_line(submission: str, kind: str, message: str, **where: str) -> str:
     return json.dumps({"submission": submission, "outcome": ERROR, "error": {"type": kind, "message": message, **where}})
 
 
-def _identity(settings: Settings) -> dict[str, Any]:
-    """The fields of a decision that say what judged it; all lines of a file agree in them."""
-    weights = Weights(settings.weights_dir)
-    return {
-        "policy_sha256": Policy.load(settings.policy_path).sha256,
-        "thresholds_sha256": Thresholds.load(settings.weights_dir / "thresholds.toml").sha256,
-        "models": {name: weights.get(name).sha256 for name in weights.names()},
-    }
-
-
-def _read_back(file: LineFile, identity: Mapping[str, Any], summary: Summary) -> set[str]:
+def _read_back(file: LineFile, judge: Mapping[str, Any], summary: Summary) -> set[str]:
     """The ids that have a line already.
 
     Raises:
-        InputError: a line is damaged, doubled, not ours, or was judged by something else than ``identity``.
+        InputError: a line is damaged, doubled, not ours, or was judged by something else than ``judge``.
     """
     done: set[str] = set()
     for number, line in enumerate(file.whole_lines(), start=1):
@@ -202,7 +192,7 @@ def _read_back(file: LineFile, identity: Mapping[str, Any], summary: Summary) ->
             raise InputError(file.path, f"line {number} is no result line", "restore the file, or name another one") from error
         if submission in done:
             raise InputError(file.path, f"line {number} repeats submission {submission!r}", "remove one of the two lines")
-        for key, value in identity.items():
+        for key, value in judge.items():
             if row["outcome"] != ERROR and row.get(key) != value:
                 raise InputError(
                     file.path, f"line {number} was judged with another {key}", "use the bundle it was begun with, or name another file"

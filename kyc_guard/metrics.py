@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, rankdata
+from scipy.special import betaincinv
 
 from kyc_guard.types import Float64Array
 
@@ -55,8 +55,8 @@ def clopper_pearson(errors: int, n: int, confidence: float = CONFIDENCE) -> tupl
     if not 0 <= errors <= n or n == 0:
         raise ValueError(f"{errors} of {n} is no proportion")
     tail = (1.0 - confidence) / 2.0
-    low = 0.0 if errors == 0 else float(beta.ppf(tail, errors, n - errors + 1))
-    high = 1.0 if errors == n else float(beta.ppf(1.0 - tail, errors + 1, n - errors))
+    low = 0.0 if errors == 0 else float(betaincinv(errors, n - errors + 1, tail))
+    high = 1.0 if errors == n else float(betaincinv(errors + 1, n - errors, 1.0 - tail))
     return low, high
 
 
@@ -182,9 +182,10 @@ def auc(bona_fide: Float64Array, attack: Float64Array) -> float:
         ValueError: one of the two is empty.
     """
     _demand_both(bona_fide, attack)
-    ranks = rankdata(np.concatenate([attack, bona_fide]))
-    m = attack.size
-    return float((ranks[:m].sum() - m * (m + 1) / 2) / (m * bona_fide.size))
+    ordered = np.sort(bona_fide)
+    below = np.searchsorted(ordered, attack, side="left").sum()
+    not_above = np.searchsorted(ordered, attack, side="right").sum()
+    return float((below + not_above) / (2 * attack.size * bona_fide.size))
 
 
 def auc_interval(

@@ -6,6 +6,7 @@ What a fake does is told by the submission's id or the picture's name.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kyc_guard import batch
+from kyc_guard import batch, evaluate
 from kyc_guard.errors import ModelError, UnreadableError
 from kyc_guard.types import Decision, Outcome, Reason, Signal, Submission
 
@@ -59,6 +60,45 @@ class FakeVerifier:
             time.sleep(60)
         score = (sum(name.encode()) % 100) / 100
         return decision(submission, score, Outcome.REJECT if score > 0.5 else Outcome.ACCEPT)
+
+
+@dataclass(frozen=True)
+class FakeAnswer:
+    """Has the fields of `pipeline.AttackScore`, whose module takes seconds to import."""
+
+    score: float | None
+    reason: str | None
+    species: str | None
+    signals: tuple[Signal, ...]
+
+
+@dataclass(frozen=True)
+class FakeModel:
+    """Scores by the number in a file's name: x_73.png gets 0.73."""
+
+    pause_s: float = 0.0
+
+    def __call__(self) -> Callable[[Path, str], FakeAnswer]:
+        return self.attack_score
+
+    def attack_score(self, file: Path, name: str) -> FakeAnswer:
+        time.sleep(self.pause_s)
+        if "unreadable" in name:
+            raise UnreadableError(name, "is truncated", "send it again")
+        if "poison" in name:
+            die()
+        if "bug" in name:
+            raise ZeroDivisionError
+        if "nan" in name:
+            return FakeAnswer(float("nan"), None, None, ())
+        silent = Signal("liveness", "1", None, reasons=(Reason("no_clip"),))
+        if "noface" in name:
+            return FakeAnswer(None, "no_face", None, (Signal("face_attack", "1", None, reasons=(Reason("no_face"),)), silent))
+        score = int(Path(name).stem.rpartition("_")[2]) / 100
+        return FakeAnswer(score, None, "replay", (Signal("face_attack", "1", score), silent))
+
+
+SCORER = evaluate.Scorer(FakeModel(), ("face_attack", "liveness"), {"review": 0.5, "reject": 0.8}, {"policy_sha256": "p"})
 
 
 def times_ten() -> Callable[[int], int]:
@@ -146,4 +186,8 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
-    batch.run(arguments.source, arguments.out, workers=2, resume=arguments.resume, make_verify=FakeVerifier(pause_s=0.02))
+    if arguments.source.suffix == ".csv":
+        scorer = dataclasses.replace(SCORER, make=FakeModel(pause_s=0.02))
+        evaluate.run(arguments.source, arguments.out, workers=2, resume=arguments.resume, scorer=scorer)
+    else:
+        batch.run(arguments.source, arguments.out, workers=2, resume=arguments.resume, make_verify=FakeVerifier(pause_s=0.02))
