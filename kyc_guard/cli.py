@@ -93,6 +93,37 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(0 if all(c.ok for c in checks) else EXIT_INTERNAL)
 
 
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for submissions, results and the page; an earlier demo in it is replaced.")] = Path(
+        "demo-out"
+    ),
+    camera: Annotated[int | None, typer.Option(help="Record yourself with this camera (0 is usual) and judge that too.")] = None,
+    submissions: Annotated[Path | None, typer.Option(help="Judge your own submission folders too.")] = None,
+    data: Annotated[Path, typer.Option(help="Shared data; clips of real people are judged too where it exists.")] = Path("../shared/data"),
+    as_json: AsJson = False,
+) -> None:
+    """Build submissions from a public-domain portrait, judge them, and write a page with faces, scores and reasons."""
+    from kyc_guard.demo import HONEST, run
+    from kyc_guard.demo_page import tally
+
+    with reporting(as_json):
+        shown = run(out, Settings(), camera=camera, own=submissions, data=data)
+    if as_json:
+        print(json.dumps({"notice": HONEST, "page": str(out / "index.html"), "judged": [{"truth": s.truth, **s.line} for s in shown]}))
+        return
+    table = Table(box=None)
+    for column in ("submission", "in truth", "outcome", "P(attack)", "reasons"):
+        table.add_column(column, overflow="fold")
+    for one in shown:
+        score = "-" if one.score is None else f"{one.score:.3f}"
+        table.add_row(Text(one.id), one.truth, f"[bold]{one.outcome}[/]", score, Text(", ".join(r["code"] for r in one.reasons)))
+    console = Console()
+    console.print(table)
+    for sentence in (*tally(shown), HONEST, f"Page with faces, scores and reasons: {out / 'index.html'}"):
+        console.print(sentence, markup=False, highlight=False)
+
+
 def show(decision: Decision) -> None:
     """One decision for human eyes, on stdout."""
     table = Table(title=Text(f"{decision.submission}: {decision.outcome.upper()}"), title_justify="left")

@@ -7,7 +7,6 @@ was written down when the models were exported. `write_selftest` writes it down,
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import platform
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from kyc_guard.config import Policy, Settings, Thresholds
+from kyc_guard.encode import mp4, png
 from kyc_guard.errors import KycGuardError, ModelError
 from kyc_guard.media import read_clip
 from kyc_guard.pipeline import Verifier
@@ -53,8 +53,8 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         _look("policy", lambda: f"{settings.policy_path}: {', '.join(Policy.load(settings.policy_path).checks)}"),
         _look("thresholds", lambda: ", ".join(Thresholds.load(settings.weights_dir / "thresholds.toml").tables)),
         _look("models", lambda: _models(settings)),
-        _look("picture colours", lambda: _decoded_colours(_png(_flag_rgb()), "flag.png", settings)),
-        _look("video colours", lambda: _decoded_colours(_mp4(_flag_rgb()), "flag.mp4", settings)),
+        _look("picture colours", lambda: _decoded_colours(png(_flag_rgb()), "flag.png", settings)),
+        _look("video colours", lambda: _decoded_colours(mp4(np.repeat(_flag_rgb()[None], 25, axis=0)), "flag.mp4", settings)),
         _look("disk", _disk),
     ]
     try:
@@ -173,7 +173,7 @@ def _speed(verifier: Verifier) -> str:
 
 def _probe(verifier: Verifier, portrait_rgb: UInt8Array) -> dict[str, float]:
     """Log-odds of every presentation-attack detector that judges the portrait, given as the bytes of a PNG file."""
-    signals = verifier.attack_score(_png(portrait_rgb), "selftest.png").signals
+    signals = verifier.attack_score(png(portrait_rgb), "selftest.png").signals
     return {s.detector: math.log((s.score + 1e-12) / (1 - s.score + 1e-12)) for s in signals if s.score is not None}
 
 
@@ -193,25 +193,3 @@ def _flag_rgb() -> UInt8Array:
     flag = np.zeros((96, 128, 3), np.uint8)
     flag[:, :64, 0] = flag[:, 64:, 2] = 200
     return flag
-
-
-def _png(rgb: UInt8Array) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _mp4(rgb: UInt8Array) -> bytes:
-    """A second of the picture as H.264."""
-    import av
-
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = rgb.shape[1], rgb.shape[0], "yuv420p"
-        for _ in range(25):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
-        container.mux(stream.encode(None))
-    return buffer.getvalue()

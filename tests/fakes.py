@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kyc_guard.config import Settings
 from kyc_guard.detectors.protocol import Bundle, missing
-from kyc_guard.types import Evidence, Modality, Signal
+from kyc_guard.pipeline import Verifier
+from kyc_guard.types import Decision, Evidence, Modality, Signal, Submission
 
 POLICY = """
 [checks.face_attack]
@@ -65,3 +67,14 @@ def fake(name: str, answer: float | Callable[[Evidence], float] = 0.1, *needs: M
 def usual(face_attack: float | Callable[[Evidence], float] = 0.1, document: float = 0.1) -> tuple[Any, ...]:
     """The two detectors that `POLICY` names."""
     return (fake("face_attack", face_attack, Modality.FACE), fake("document", document, Modality.DOCUMENT))
+
+
+@dataclass(frozen=True, slots=True)
+class MakeVerify:
+    """For `batch.run` in spawned workers: judges with the usual fakes, whose settings lie in ``folder``."""
+
+    folder: Path
+    face_attack: float = 0.1
+
+    def __call__(self) -> Callable[[Submission], Decision]:
+        return Verifier(settings_in(self.folder), detectors=usual(self.face_attack)).verify
