@@ -1,0 +1,89 @@
+"""``python -m training COMMAND``: the steps from the shared data to shipped weights, each resumable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+CACHE = Path.home() / ".cache" / "kyc_guard_training"
+CONFIGS = Path(__file__).resolve().parent / "configs"
+
+Data = Annotated[Path, typer.Option(help="The folder with manifest.csv.")]
+Cache = Annotated[Path, typer.Option(help="Where decoded chips, checkpoints and scores are kept; outside the repository.")]
+Part = Annotated[str, typer.Option(help="k/n: do only every n-th shard from k on, to share the work between processes.")]
+
+
+def _part(text: str) -> tuple[int, int]:
+    k, n = text.split("/")
+    return int(k), int(n)
+
+
+@app.command()
+def chips(data: Data = DATA, cache: Cache = CACHE, part: Part = "0/1") -> None:
+    """Cut every face of the manifest into chips."""
+    from training.data import build_real_chips
+
+    build_real_chips(data, cache, _part(part))
+
+
+@app.command()
+def bank(cache: Cache = CACHE, part: Part = "0/1", variants: float = 0.8) -> None:
+    """Make simulated attacks from the bona fide chips."""
+    from training.bank import build_bank
+
+    build_bank(cache, variants=variants, part=_part(part))
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A file of training/configs.")],
+    cache: Cache = CACHE,
+    name: Annotated[str, typer.Option(help="Folder of this run under CACHE/runs; the config's name unless given.")] = "",
+    exclude: Annotated[list[str] | None, typer.Option(help="Leave this source out (repeatable).")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train by the clock instead of by pairs.")] = None,
+    pairs: Annotated[int | None, typer.Option(help="Fewer or more pairs than the config says.")] = None,
+    resume: bool = True,
+) -> None:
+    """Train one net."""
+    import torch
+
+    from training.train import Config
+    from training.train import train as run
+
+    torch.set_num_threads(1)
+    changes = {k: v for k, v in {"exclude": tuple(exclude or ()), "pairs": pairs}.items() if v}
+    run(Config.load(config, **changes), cache, cache / "runs" / (name or config.stem), resume=resume, minutes=minutes)
+
+
+@app.command()
+def report(
+    config: Annotated[Path, typer.Argument(help="The config the run was made with.")],
+    cache: Cache = CACHE,
+    name: Annotated[str, typer.Option(help="Folder of the run under CACHE/runs.")] = "",
+    split: str = "validation",
+) -> None:
+    """Print what a trained net reaches on one split: AUC per species and source, bona fide refused at logit 0."""
+    import json
+
+    import torch
+
+    from training.chips import ChipStore
+    from training.evaluate import score_split, summary
+    from training.models import AttackNet
+    from training.train import Config
+
+    torch.set_num_threads(1)
+    run, settings = cache / "runs" / (name or config.stem), Config.load(config)
+    net = AttackNet(settings.stages, pretrained=False)
+    net.load_state_dict(torch.load(run / "net.pt", weights_only=True))
+    rows, logits = score_split(net.eval(), settings.view, (ChipStore(cache / "real"), ChipStore(cache / "bank")), split)
+    typer.echo(json.dumps({k: round(v, 4) for k, v in summary(rows, logits.mean(1)).items()}, indent=1))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,204 @@
+"""What a batch is made of, and the one crop, codec and resolution path both classes go through."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from kyc_guard import views
+from kyc_guard.faces import square_crop
+from kyc_guard.types import Float32Array, UInt8Array
+from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore
+from training.models import SPECIES
+
+View = Literal["face", "patch"]
+MAP_TRUSTED_DETAIL = "whole picture"
+_LOCAL = frozenset({"swap", "composite", "reenactment"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One view ready for the net: rgb (S, S, 3) uint8, target 0/1, species index, map (8, 8) or NaN where unknown."""
+
+    rgb: UInt8Array
+    target: float
+    species: int
+    map: Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """One draw of the geometry, shared by the two halves of a pair so that only the attack differs."""
+
+    scale: float
+    shift: tuple[float, float]
+    anchor: tuple[float, float]
+    flip: bool
+    rotate_deg: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Jitter:
+        return cls(
+            scale=float(np.exp(rng.normal(0, 0.12))),
+            shift=(float(rng.normal(0, 0.05)), float(rng.normal(0, 0.05))),
+            anchor=(float(rng.uniform(-0.42, 0.42)), float(rng.uniform(-0.45, 0.42))),
+            flip=bool(rng.random() < 0.5),
+            rotate_deg=float(rng.normal(0, 7)) if rng.random() < 0.3 else 0.0,
+        )
+
+
+STILL = Jitter(1.0, (0.0, 0.0), (0.0, 0.0), flip=False, rotate_deg=0.0)
+
+
+def cut(view: View, row: ChipRow, chip: Chip, jitter: Jitter, map_side: int) -> tuple[UInt8Array, Float32Array]:
+    """The view's pixels and the manipulation mask seen through the same window, (map_side, map_side) in 0..1."""
+    cx, cy, side = row.face_xy_side
+    image = chip.image_rgb
+    if jitter.rotate_deg:
+        turn = cv2.getRotationMatrix2D((cx, cy), jitter.rotate_deg, 1.0)
+        image = cv2.warpAffine(image, turn, (image.shape[1], image.shape[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    if view == "face":
+        centre = (cx + jitter.shift[0] * side, cy + jitter.shift[1] * side)
+        crop = views.FACE_SCALE * side * jitter.scale
+        out = views.FACE_SIDE_PX
+    else:
+        centre = (cx + jitter.anchor[0] * side, cy + jitter.anchor[1] * side)
+        crop = views.patch_crop_px(side) * jitter.scale
+        out = views.PATCH_SIDE_PX
+    rgb = square_crop(image, centre, crop, out)
+    unit = MASK_SIDE / row.side_px
+    mask3 = np.repeat(chip.mask[:, :, None], 3, axis=2)
+    mask = square_crop(mask3, (centre[0] * unit, centre[1] * unit), crop * unit, map_side)[:, :, 0].astype(np.float32) / 255
+    if jitter.flip:
+        rgb, mask = rgb[:, ::-1], mask[:, ::-1]
+    return np.ascontiguousarray(rgb), np.ascontiguousarray(mask)
+
+
+def degrade(rgb: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """Camera, light, resolution and codec as they vary in uploads; the same for both classes, so none gives a label away."""
+    side = rgb.shape[0]
+    if rng.random() < 0.35:
+        small = max(24, round(side * rng.uniform(0.4, 0.95)))
+        way = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(3)]
+        rgb = cv2.resize(cv2.resize(rgb, (small, small), interpolation=way), (side, side), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.15:
+        rgb = cv2.GaussianBlur(rgb, (0, 0), float(rng.uniform(0.4, 1.4)))
+    elif rng.random() < 0.1:
+        soft = cv2.GaussianBlur(rgb, (0, 0), 1.0)
+        amount = float(rng.uniform(0.2, 0.8))
+        rgb = cv2.addWeighted(rgb, 1 + amount, soft, -amount, 0)
+    if rng.random() < 0.85:
+        rgb = _recolour(rgb, rng)
+    if rng.random() < 0.3:
+        noise = rng.normal(0, rng.uniform(1, 8), (side, side, 1 if rng.random() < 0.5 else 3)).astype(np.float32)
+        rgb = np.clip(rgb + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.7:
+        kind, quality = (".webp", cv2.IMWRITE_WEBP_QUALITY) if rng.random() < 0.12 else (".jpg", cv2.IMWRITE_JPEG_QUALITY)
+        _, data = cv2.imencode(kind, rgb[:, :, ::-1], [quality, int(rng.uniform(35, 96))])
+        rgb = cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]
+    if rng.random() < 0.12:
+        rgb = np.ascontiguousarray(rgb)
+        w, h = (int(side * rng.uniform(0.1, 0.45)) for _ in range(2))
+        x, y = (int(rng.integers(0, side - k)) for k in (w, h))
+        rgb[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+    return np.ascontiguousarray(rgb)
+
+
+def _recolour(rgb: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """Exposure, contrast, white balance, gamma and saturation as one table a channel; greyscale in one of ten."""
+    levels = np.arange(256, dtype=np.float32) / 255
+    gamma, gain, lift = np.exp(rng.normal(0, 0.2)), np.exp(rng.normal(0, 0.15)), rng.normal(0, 0.04)
+    balance = np.exp(rng.normal(0, 0.07, 3))
+    table = np.clip((levels[:, None] ** gamma * gain + lift) * balance[None], 0, 1)
+    out: UInt8Array = cv2.LUT(rgb, (table * 255).astype(np.uint8).reshape(1, 256, 3))
+    if rng.random() < 0.1:
+        return cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if rng.random() < 0.4:
+        grey = cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        keep = float(rng.uniform(0.4, 1.4))
+        out = cv2.addWeighted(out, keep, grey, 1 - keep, 0)
+    return out
+
+
+class PairSampler:
+    """Draws (bona fide, attack) pairs: attacks balanced by species, then source or simulator; partners as close as can be.
+
+    The partner of a simulated attack is the very chip it was made from; of a real attack the same person's or source's
+    bona fide chip where there is one, so that identity and camera carry no label.
+    """
+
+    def __init__(
+        self, real: ChipStore, bank: ChipStore, *, simulated: float, exclude: Sequence[str] = (), species: Sequence[str] = ()
+    ) -> None:
+        self._stores = (real, bank)
+        self._simulated = simulated
+        keep = lambda r: r.split == "train" and r.source not in exclude  # noqa: E731
+        wanted = lambda r: not species or r.attack_type in species  # noqa: E731
+        self._bona_by_source: dict[str, list[int]] = defaultdict(list)
+        self._bona_by_person: dict[tuple[str, str], list[int]] = defaultdict(list)
+        self._bona_at: dict[tuple[str, int], int] = {}
+        real_groups: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for i, row in enumerate(real.rows):
+            if not keep(row):
+                continue
+            if row.is_attack:
+                if wanted(row):
+                    real_groups[row.attack_type][row.source].append(i)
+            else:
+                self._bona_by_source[row.source].append(i)
+                self._bona_by_person[row.source, row.subject.split("+")[0]].append(i)
+                self._bona_at[row.path, row.frame] = i
+        made_groups: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for i, row in enumerate(bank.rows):
+            if keep(row) and wanted(row):
+                made_groups[row.attack_type][row.attack].append(i)
+        self._groups = (
+            {k: dict(v) for k, v in real_groups.items()},
+            {k: dict(v) for k, v in made_groups.items()},
+        )
+        self._sources = sorted(self._bona_by_source)
+        # Square-root weights: large sources count more, but not in proportion.
+        sizes = np.sqrt([len(self._bona_by_source[s]) for s in self._sources])
+        self._source_p = sizes / sizes.sum()
+
+    def draw(self, rng: np.random.Generator) -> tuple[tuple[ChipRow, Chip], tuple[ChipRow, Chip]]:
+        real, bank = self._stores
+        made = int(rng.random() < self._simulated)
+        groups = self._groups[made]
+        by_group = groups[sorted(groups)[rng.integers(len(groups))]]
+        names = sorted(by_group)
+        weights = np.sqrt([len(by_group[n]) for n in names])
+        members = by_group[names[rng.choice(len(names), p=weights / weights.sum())]]
+        a = members[rng.integers(len(members))]
+        store = (real, bank)[made]
+        row = store.rows[a]
+        b = self._bona_at.get((row.path, row.frame)) if made else self._partner(row, rng)
+        if b is None or rng.random() < 0.25:
+            pool = self._bona_by_source[self._sources[rng.choice(len(self._sources), p=self._source_p)]]
+            b = pool[rng.integers(len(pool))]
+        return (real.rows[b], real[b]), (row, store[a])
+
+    def _partner(self, attack: ChipRow, rng: np.random.Generator) -> int | None:
+        twin = self._bona_at.get((attack.path.replace("/fake/", "/real/").replace("_fake", "_real"), attack.frame))
+        if twin is not None:
+            return twin
+        person = self._bona_by_person.get((attack.source, attack.subject.split("+")[0]))
+        pool = person or self._bona_by_source.get(attack.source)
+        return pool[rng.integers(len(pool))] if pool else None
+
+
+def sample_of(view: View, row: ChipRow, chip: Chip, jitter: Jitter, rng: np.random.Generator, map_side: int) -> Sample:
+    """One training sample; real local manipulations have no known mask, so their map target is NaN."""
+    rgb, mask = cut(view, row, chip, jitter, map_side)
+    if row.is_attack and not row.attack and row.attack_type in _LOCAL:
+        mask = np.full_like(mask, np.nan)
+    species = SPECIES.index(row.attack_type if row.is_attack else "bona_fide")
+    target = 1.0 if row.is_attack else 0.0
+    if row.is_attack and view == "patch" and np.isfinite(mask).all() and float(mask.max()) < 0.1:
+        target, species = 0.0, 0  # the window shows only untouched pixels of a locally manipulated face
+    return Sample(degrade(rgb, rng), target, species, mask)

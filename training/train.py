@@ -1,0 +1,179 @@
+"""Train one view's net: paired batches, averaged weights, checkpoints every few minutes, resumable."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from kyc_guard.types import Float32Array
+from training.chips import ChipStore
+from training.models import SPECIES, AttackNet, Output, normalise
+from training.sampling import Jitter, PairSampler, Sample, View, sample_of
+
+CHECKPOINT_S = 180.0
+_AVERAGE = 0.998
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One run, as its TOML file says."""
+
+    view: View
+    stages: int
+    pairs: int
+    batch_pairs: int
+    lr: float
+    weight_decay: float
+    simulated: float
+    map_weight: float
+    species_weight: float
+    seed: int
+    exclude: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path, **changes: Any) -> Config:
+        data = {**tomllib.loads(path.read_text(encoding="utf-8")), **changes}
+        return cls(**{**data, "exclude": tuple(data.get("exclude", ()))})
+
+    @property
+    def map_side(self) -> int:
+        return 8 if self.stages <= 5 else 4
+
+
+def loss_of(out: Output, target: Tensor, species: Tensor, truth_map: Tensor, config: Config) -> Tensor:
+    """Attack logit, species and map (only where the mask is known), as one number."""
+    attack = functional.binary_cross_entropy_with_logits(out.logit, target * 0.96 + 0.02)
+    kind = functional.cross_entropy(out.species, species, label_smoothing=0.05)
+    known = torch.isfinite(truth_map)
+    place = functional.binary_cross_entropy_with_logits(out.map[known], truth_map[known])
+    return attack + config.species_weight * kind + config.map_weight * place
+
+
+def batches(config: Config, real: ChipStore, bank: ChipStore, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Endless paired batches, made one ahead on a thread of their own (OpenCV and NumPy release the interpreter lock)."""
+    ready: queue.Queue[tuple[Tensor, Tensor, Tensor, Tensor]] = queue.Queue(maxsize=3)
+    stop = threading.Event()
+
+    def work() -> None:
+        rng = np.random.default_rng(seed)
+        sampler = PairSampler(real, bank, simulated=config.simulated, exclude=config.exclude)
+        while not stop.is_set():
+            samples: list[Sample] = []
+            for _ in range(config.batch_pairs):
+                jitter = Jitter.draw(rng)
+                for row, chip in sampler.draw(rng):
+                    samples.append(sample_of(config.view, row, chip, jitter, rng=rng, map_side=config.map_side))
+            batch = (
+                normalise(torch.from_numpy(np.stack([s.rgb for s in samples]))).contiguous(memory_format=torch.channels_last),
+                torch.tensor([s.target for s in samples]),
+                torch.tensor([s.species for s in samples]),
+                torch.from_numpy(np.stack([s.map for s in samples])),
+            )
+            while not stop.is_set():
+                try:
+                    ready.put(batch, timeout=1.0)
+                    break
+                except queue.Full:
+                    continue
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                yield ready.get(timeout=60)
+            except queue.Empty:
+                raise RuntimeError("the batch thread stopped; its traceback stands above") from None
+    finally:
+        stop.set()
+
+
+def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: float | None = None) -> AttackNet:
+    """Train to ``config.pairs`` pairs (or for ``minutes``, the learning rate following the clock); returns the averaged net."""
+    torch.manual_seed(config.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    real, bank = ChipStore(cache / "real"), ChipStore(cache / "bank")
+    net = AttackNet(config.stages).to(memory_format=torch.channels_last)
+    heads = [p for n, p in net.named_parameters() if not n.startswith(("stem", "stages"))]
+    body = [p for n, p in net.named_parameters() if n.startswith(("stem", "stages"))]
+    optimiser = torch.optim.AdamW(
+        [{"params": body, "lr": config.lr}, {"params": heads, "lr": config.lr * 3}], weight_decay=config.weight_decay
+    )
+    base = [g["lr"] for g in optimiser.param_groups]
+    average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(_AVERAGE), use_buffers=True)
+    state_path, step, spent_s = out / "checkpoint.pt", 0, 0.0
+    if resume and state_path.exists():
+        state = torch.load(state_path, weights_only=True)
+        net.load_state_dict(state["net"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step, spent_s = state["step"], state["spent_s"]
+    steps = config.pairs // config.batch_pairs
+    log = (out / "log.jsonl").open("a", encoding="utf-8")
+    started, saved, shown, losses = time.monotonic() - spent_s, time.monotonic(), time.monotonic(), []
+    net.train()
+    for x, target, species, truth_map in batches(config, real, bank, seed=config.seed + step):
+        done = (time.monotonic() - started) / (60 * minutes) if minutes else step / steps
+        if done >= 1:
+            break
+        rate = min(1.0, (step + 1) / 100) * (0.5 * (1 + np.cos(np.pi * done)) * 0.98 + 0.02)
+        for group, lr in zip(optimiser.param_groups, base, strict=True):
+            group["lr"] = lr * rate
+        loss = loss_of(net(x), target, species, truth_map, config)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+        optimiser.step()
+        average.update_parameters(net)
+        step += 1
+        losses.append(float(loss.detach()))
+        now = time.monotonic()
+        if now - shown > 30:
+            line = {"step": step, "done": round(done, 4), "loss": float(np.mean(losses)), "pairs": step * config.batch_pairs,
+                    "spent_s": round(now - started)}  # fmt: skip
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            print(line, flush=True)
+            shown, losses = now, []
+        if now - saved > CHECKPOINT_S:
+            _save(state_path, net, average, optimiser, step=step, spent_s=now - started)
+            saved = now
+    _save(state_path, net, average, optimiser, step=step, spent_s=time.monotonic() - started)
+    final: AttackNet = average.module.eval()
+    torch.save(final.state_dict(), out / "net.pt")
+    return final
+
+
+def _save(
+    path: Path, net: torch.nn.Module, average: torch.nn.Module, optimiser: torch.optim.Optimizer, *, step: int, spent_s: float
+) -> None:
+    part = path.with_suffix(".part")
+    state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
+    torch.save({**state, "step": step, "spent_s": spent_s}, part)
+    part.replace(path)
+
+
+@torch.inference_mode()
+def predict(net: AttackNet, images: Sequence[NDArray[np.uint8]], batch: int = 64) -> tuple[Float32Array, Float32Array]:
+    """Logits (N,) and species probabilities (N, 9) of ready views."""
+    logits, kinds = [], []
+    for start in range(0, len(images), batch):
+        out = net(normalise(torch.from_numpy(np.stack(images[start : start + batch]))).contiguous(memory_format=torch.channels_last))
+        logits.append(out.logit.numpy())
+        kinds.append(out.species.softmax(1).numpy())
+    if not logits:
+        return np.zeros(0, np.float32), np.zeros((0, len(SPECIES)), np.float32)
+    return np.concatenate(logits), np.concatenate(kinds)
