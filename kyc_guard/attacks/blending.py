@@ -96,6 +96,20 @@ def relight(image_rgb: UInt8Array, reference_rgb: UInt8Array, mask: Float32Array
     return lit
 
 
+def likeness(image_rgb: UInt8Array, sample: Float32Array, tolerance: float) -> Float32Array:
+    """(H, W) in 0..1: how far each pixel's luma and colour lie within ``tolerance`` deviations of the pixels under ``sample``."""
+    inside = sample > 0.5
+    if np.count_nonzero(inside) < 16:
+        return np.ones(image_rgb.shape[:2], np.float32)
+    mean, spread = _statistics(image_rgb[inside])
+    # Skin is never a single colour: floors keep an even face from rejecting its own shaded side.
+    scale = 1 / (tolerance * np.maximum(spread, (14.0, 4.0, 4.0)))
+    matrix = np.diag(scale) @ _TO_YCC
+    offset = cv2.transform(image_rgb.astype(np.float32), np.column_stack([matrix, -scale * mean]))
+    distance: Float32Array = (offset * offset).sum(axis=2)
+    return 1 / (1 + distance * distance)
+
+
 def harmonise(rng: np.random.Generator, image_rgb: UInt8Array, reference_rgb: UInt8Array, mask: Float32Array, face_px: float) -> UInt8Array:
     """Colour and light brought as close as a careful or a hasty editor would: `match_colour`, then `relight` at a random scale."""
     matched = match_colour(image_rgb, reference_rgb, mask, strength=rng.uniform(0.5, 1.0))
@@ -155,5 +169,5 @@ def add_noise(rng: np.random.Generator, image_rgb: UInt8Array, sigma: float, gra
     if grain_px > 0.3:
         luma = cv2.GaussianBlur(luma, (0, 0), grain_px)
         luma /= max(float(luma.std()), 1e-6)
-    noisy = image_rgb + np.float32(sigma) * luma[..., None]
-    return np.clip(noisy + 0.5, 0, 255).astype(np.uint8)
+    noisy: UInt8Array = cv2.add(image_rgb, cv2.merge([np.float32(sigma) * luma] * 3), dtype=cv2.CV_8U)
+    return noisy

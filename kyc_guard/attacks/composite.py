@@ -10,11 +10,13 @@ halves of the face from another person, edited by hand; P. Perez et al., "Poisso
 
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 
 from kyc_guard.attacks import blending, hulls, mesh
-from kyc_guard.attacks.face_image import Attack, Attacked, FaceImage, Simulator
+from kyc_guard.attacks.face_image import Attack, Attacked, FaceImage
 from kyc_guard.attacks.swap import restyle
 from kyc_guard.types import Float32Array
 
@@ -44,43 +46,41 @@ def part_mask(rng: np.random.Generator, part: str, landmarks_px: Float32Array, h
     return soft
 
 
-def _pasting(part: str, *, cloned: bool) -> Simulator:
-    def paste(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None) -> Attacked:
-        height_px, width_px = face.image_rgb.shape[:2]
-        size = hulls.face_size_px(face.landmarks_px)
-        # Nobody takes a part from a head turned elsewhere; the own face with moved features stands in for a better donor.
-        other = donor if mesh.fits(donor, face) else face
-        # The editor's hand is off by about a hundredth of the face.
-        target = (face.landmarks_px + rng.normal(0, 0.01 * size, size=2)).astype(np.float32)
-        if other is face:
-            target = restyle(rng, target)
-        # A half ends at the outline of the face, so it has to be fitted to it; a part in the middle may keep all of its shape.
-        if part in _HALVES or rng.random() < 0.5:
-            image, mesh_px = mesh.carry(other, target, height_px, width_px, keep_shape=rng.uniform(0.2, 0.8) if other is not face else 0.0)
-        else:
-            matrix = mesh.align(other.landmarks_px, target, _LOCAL[part])
-            image, mesh_px = mesh.warp(matrix, other.image_rgb, height_px, width_px), mesh.move(matrix, other.landmarks_px)
-        mask = part_mask(rng, part, face.landmarks_px, height_px, width_px)
-        image = blending.harmonise(rng, image, face.image_rgb, mask, size)
-        match rng.integers(5):
-            case 0:
-                image = blending.resample(image, rng.uniform(0.4, 0.9))
-            case 1:
-                image = blending.sharpen(image, rng.uniform(0.3, 1.0))
-            case 2:
-                image = blending.add_noise(rng, image, rng.uniform(1, 4), rng.uniform(0, 1))
-            case _:
-                pass
-        image = (blending.clone if cloned else blending.blend)(image, face.image_rgb, mask)
-        landmarks = face.landmarks_px.copy()
-        landmarks[_MOVED[part]] = mesh_px[_MOVED[part]]
-        return Attacked(image, mask, landmarks)
-
-    return paste
+def _paste(part: str, cloned: bool, rng: np.random.Generator, face: FaceImage, donor: FaceImage | None) -> Attacked:
+    """One part pasted from a donor, feathered or in the gradient domain."""
+    height_px, width_px = face.image_rgb.shape[:2]
+    size = hulls.face_size_px(face.landmarks_px)
+    # Nobody takes a part from a head turned elsewhere; the own face with moved features stands in for a better donor.
+    other = donor if mesh.fits(donor, face) else face
+    # The editor's hand is off by about a hundredth of the face.
+    target = (face.landmarks_px + rng.normal(0, 0.01 * size, size=2)).astype(np.float32)
+    if other is face:
+        target = restyle(rng, target)
+    # A half ends at the outline of the face, so it has to be fitted to it; a part in the middle may keep all of its shape.
+    if part in _HALVES or rng.random() < 0.5:
+        image, mesh_px = mesh.carry(other, target, height_px, width_px, keep_shape=rng.uniform(0.2, 0.8) if other is not face else 0.0)
+    else:
+        matrix = mesh.align(other.landmarks_px, target, _LOCAL[part])
+        image, mesh_px = mesh.warp(matrix, other.image_rgb, height_px, width_px), mesh.move(matrix, other.landmarks_px)
+    mask = part_mask(rng, part, face.landmarks_px, height_px, width_px)
+    image = blending.harmonise(rng, image, face.image_rgb, mask, size)
+    match rng.integers(5):
+        case 0:
+            image = blending.resample(image, rng.uniform(0.4, 0.9))
+        case 1:
+            image = blending.sharpen(image, rng.uniform(0.3, 1.0))
+        case 2:
+            image = blending.add_noise(rng, image, rng.uniform(1, 4), rng.uniform(0, 1))
+        case _:
+            pass
+    image = (blending.clone if cloned else blending.blend)(image, face.image_rgb, mask)
+    landmarks = face.landmarks_px.copy()
+    landmarks[_MOVED[part]] = mesh_px[_MOVED[part]]
+    return Attacked(image, mask, landmarks)
 
 
 def _attack(name: str, part: str, *, held_out: bool = False, cloned: bool = False) -> Attack:
-    return Attack(name, "composite", held_out=held_out, needs_donor=True, apply=_pasting(part, cloned=cloned))
+    return Attack(name, "composite", held_out=held_out, needs_donor=True, apply=partial(mesh.around_face, partial(_paste, part, cloned)))
 
 
 COMPOSITES = (

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard.attacks.face_image import FaceImage
+from kyc_guard.attacks.face_image import Attacked, FaceImage, Simulator
 from kyc_guard.attacks.hulls import LEFT_BROW, LEFT_EYE, LIPS, MOUTH_OPENING, NOSE, OVAL, RIGHT_BROW, RIGHT_EYE, face_size_px
 from kyc_guard.types import Float32Array, UInt8Array
 
@@ -31,6 +31,25 @@ ANCHORS = (
 
 _RIGID = (33, 133, 362, 263, 168, 1, 2, 61, 291, 152, 234, 454)
 _GRID_PX = 96
+
+
+def around_face(simulator: Simulator, rng: np.random.Generator, face: FaceImage, donor: FaceImage | None) -> Attacked:
+    """Run a simulator on the face's surroundings only, so that its cost follows the face and not the picture."""
+    height_px, width_px = face.image_rgb.shape[:2]
+    oval = face.landmarks_px[list(OVAL)]
+    size = face_size_px(face.landmarks_px)
+    # Above the mesh lies the forehead that masks may reach into.
+    left, top = np.maximum(oval.min(axis=0) - np.array((0.35, 0.55)) * size, 0).astype(int)
+    right, bottom = np.minimum(oval.max(axis=0) + 0.35 * size, (width_px, height_px)).astype(int)
+    if min(right - left, bottom - top) < 16:
+        return simulator(rng, face, donor)
+    corner = np.array((left, top), np.float32)
+    inside = FaceImage(np.ascontiguousarray(face.image_rgb[top:bottom, left:right]), face.landmarks_px - corner)
+    attacked = simulator(rng, inside, donor)
+    image, mask = face.image_rgb.copy(), np.zeros((height_px, width_px), np.float32)
+    image[top:bottom, left:right] = attacked.image_rgb
+    mask[top:bottom, left:right] = attacked.mask
+    return Attacked(image, mask, attacked.landmarks_px + corner)
 
 
 def similarity(source_px: Float32Array, target_px: Float32Array) -> Float32Array:

@@ -11,6 +11,8 @@ generated and pasted back; J. Thies et al., "Face2Face", CVPR 2016: expression t
 
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 
@@ -199,9 +201,9 @@ def _soft(rng: np.random.Generator, mask: Float32Array, face_px: float) -> Float
 
 
 REENACTMENTS = (
-    Attack("mouth_warp", "reenactment", held_out=False, needs_donor=False, apply=mouth_warp),
-    Attack("lip_sync", "reenactment", held_out=False, needs_donor=False, apply=lip_sync),
-    Attack("eye_warp", "reenactment", held_out=False, needs_donor=False, apply=eye_warp),
+    Attack("mouth_warp", "reenactment", held_out=False, needs_donor=False, apply=partial(mesh.around_face, mouth_warp)),
+    Attack("lip_sync", "reenactment", held_out=False, needs_donor=False, apply=partial(mesh.around_face, lip_sync)),
+    Attack("eye_warp", "reenactment", held_out=False, needs_donor=False, apply=partial(mesh.around_face, eye_warp)),
     Attack("talking_head", "reenactment", held_out=False, needs_donor=False, apply=talking_head),
-    Attack("driven_expression", "reenactment", held_out=True, needs_donor=True, apply=driven_expression),
+    Attack("driven_expression", "reenactment", held_out=True, needs_donor=True, apply=partial(mesh.around_face, driven_expression)),
 )

@@ -12,14 +12,18 @@ What live swaps look like, from 19 webcam clips laid beside the DeepFaceLive str
   (.65-1.3), then .89 and .91. Usually softer, but streams run through a sharpener come out crisper than the camera.
 - Mean colour is matched within a few levels; its variation is not: the spread of L*, a*, b* over the face falls to .93, .91
   and .73. Coloured side light, blush and stubble flatten; skin turns even; noise and codec blocks of the original vanish.
+- Light is the model's as much as the room's: forehead, cheeks and chin differ from the original by slow fields of some 5-20 levels;
+  creases and pores go while lids, lips and brows stay crisp.
 - Brows, eyes, nose and mouth sit a little elsewhere and have another size; eyes keep a stock glint, teeth a soft white bar.
-- Over hair strands, glasses and hands the oval cuts or paints over.
+- Over hair strands, glasses and hands the oval cuts or paints over, unless the stream segments the face; then it stops at the fringe.
 
 Sources: K. Shiohara, T. Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022; A. Roessler et al.,
 "FaceForensics++", ICCV 2019 (FaceSwap: warp and blend; Deepfakes: autoencoder crop); the clips described above.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import cv2
 import numpy as np
@@ -99,9 +103,46 @@ def _streamed(rng: np.random.Generator, face: FaceImage, interior: UInt8Array, l
     """Network look, imperfect colour match and the soft oval."""
     height_px, width_px = face.image_rgb.shape[:2]
     mask = oval_mask(rng, face.landmarks_px, height_px, width_px)
+    if rng.random() < 0.6:
+        mask = segmented(rng, mask, face, interior)
     rendered = network_look(rng, interior, landmarks_px)
     rendered = blending.restrain(rendered, mask, rng.uniform((0.8, 0.55, 0.4), (1.08, 1.15, 1.1)), rng.normal(0, (1.8, 0.7, 0.7)))
+    rendered = _reshaded(rng, rendered, hulls.face_size_px(landmarks_px))
     return Attacked(blending.blend(rendered, face.image_rgb, mask), mask, landmarks_px)
+
+
+def segmented(rng: np.random.Generator, mask: Float32Array, face: FaceImage, interior: UInt8Array) -> Float32Array:
+    """The mask without hair, hands and caps, as swaps that segment the face have it.
+
+    Left out is where the picture, or what is pasted into it, does not look like the skin in its middle; eyes, nose and mouth
+    always stay in.
+    """
+    tolerance = rng.uniform(2.0, 3.5)
+
+    def draw(points: Float32Array, h: int, w: int) -> Float32Array:
+        core = hulls.hull_mask("core", points, h, w, grow=0.02)
+        parts = hulls.hull_mask("components", points, h, w)
+        keep = np.ones((h, w), np.float32)
+        for picture in (face.image_rgb, interior):
+            keep *= blending.likeness(cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA), core * (1 - parts), tolerance)
+        keep = np.maximum(keep, core)
+        kernel = max(3, int(rng.uniform(0.02, 0.06) * hulls.face_size_px(points)) | 1)
+        return np.asarray(cv2.blur(keep, (kernel, kernel)))
+
+    height_px, width_px = mask.shape
+    return mask * hulls.drawn(face.landmarks_px, height_px, width_px, draw)
+
+
+def _reshaded(rng: np.random.Generator, image_rgb: UInt8Array, face_px: float) -> UInt8Array:
+    """Light that a learnt face carries in itself: a slow field of about 6 levels over thirds of the face, little of it colour."""
+    height_px, width_px = image_rgb.shape[:2]
+    cells = (max(3, int(3 * height_px / face_px)), max(3, int(3 * width_px / face_px)))
+    field = rng.normal(0, rng.uniform(2, 8), (*cells, 1)) + rng.normal(0, rng.uniform(0, 2), (*cells, 3))
+    # Smooth at low resolution first: cubic interpolation of the full picture would cost ten times as much.
+    smooth = cv2.resize(field.astype(np.float32), (32, 32), interpolation=cv2.INTER_CUBIC)
+    shade = cv2.resize(smooth, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
+    shaded: UInt8Array = cv2.add(image_rgb, shade, dtype=cv2.CV_8U)
+    return shaded
 
 
 def network_look(rng: np.random.Generator, image_rgb: UInt8Array, landmarks_px: Float32Array) -> UInt8Array:
@@ -112,10 +153,9 @@ def network_look(rng: np.random.Generator, image_rgb: UInt8Array, landmarks_px: 
     # Creases and stubble are bands of a hundredth to a twentieth of the face; half the size shows them as well.
     half = cv2.resize(look, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     creases = cv2.subtract(blending.soften(half, 0.006 * size), cv2.blur(half, (max(3, int(0.05 * size)),) * 2), dtype=cv2.CV_16S)
-    evening = np.float32(rng.uniform(-0.1, 0.35))
-    look = cv2.subtract(look, evening * cv2.resize(creases, (width_px, height_px)).astype(np.float32), dtype=cv2.CV_8U)
-    if rng.random() < 0.35:
-        look = cv2.bilateralFilter(look, 5, rng.uniform(8, 30), max(1.0, 0.02 * size))
+    look = cv2.addWeighted(look, 1.0, cv2.resize(creases, (width_px, height_px)), rng.uniform(-0.35, 0.1), 0, dtype=cv2.CV_8U)
+    if rng.random() < 0.6:
+        look = cv2.bilateralFilter(look, 5, rng.uniform(6, 25), max(1.0, 0.02 * size))
     look = blending.resample(look, rng.uniform(0.45, 1.0), up=int(rng.choice(_UP)))
     if rng.random() < 0.5:
         # Thin, fast-changing parts are what the network is worst at.
@@ -127,20 +167,20 @@ def network_look(rng: np.random.Generator, image_rgb: UInt8Array, landmarks_px: 
         look = blending.sharpen(look, rng.uniform(0.3, 1.4), rng.uniform(0.7, 1.5))
     if rng.random() < 0.3:
         look = blending.reencode(look, int(rng.integers(60, 96)))
-    if rng.random() < 0.4:
-        look = blending.add_noise(rng, look, rng.uniform(0.5, 3.0), rng.uniform(0, 1.2))
+    if rng.random() < 0.35:
+        look = blending.add_noise(rng, look, rng.uniform(0.5, 2.5), rng.uniform(0, 1.2))
     return look
 
 
 def oval_mask(rng: np.random.Generator, landmarks_px: Float32Array, height_px: int, width_px: int) -> Float32Array:
-    """(H, W) float32: a live swap's merge mask, from inside the jaw to the hairline, eroded and blurred by up to a sixth of the face."""
+    """(H, W) float32: a live swap's merge mask, from inside the jaw to the hairline, blurred over 3-20 % of the face."""
 
     def draw(points: Float32Array, h: int, w: int) -> Float32Array:
         size = hulls.face_size_px(points)
-        points = hulls.raise_forehead(hulls.jitter(rng, points, 0.01), rng.uniform(0.0, 0.6))
-        mask = hulls.hull_mask("forehead", points, h, w, grow=rng.uniform(-0.08, 0.02))
+        points = hulls.raise_forehead(hulls.jitter(rng, points, 0.01), rng.uniform(0.1, 0.8))
+        mask = hulls.hull_mask("forehead", points, h, w, grow=rng.uniform(-0.05, 0.03))
         mask = hulls.bend(rng, mask, size, rng.uniform(0.0, 0.012))
-        kernel = max(3, int(rng.uniform(0.02, 0.16) * size) | 1)
+        kernel = max(3, int(rng.uniform(0.015, 0.1) * size) | 1)
         return np.asarray(cv2.blur(cv2.blur(mask, (kernel, kernel)), (kernel, kernel)))
 
     return hulls.drawn(landmarks_px, height_px, width_px, draw)
@@ -177,6 +217,8 @@ def mesh_swap(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None
     height_px, width_px = face.image_rgb.shape[:2]
     interior, landmarks = mesh.carry(donor, face.landmarks_px, height_px, width_px, keep_shape=rng.uniform(0.0, 0.3))
     mask = hulls.random_mask(rng, face.landmarks_px, height_px, width_px, hulls.FULL_FACE)
+    if rng.random() < 0.6:
+        mask = segmented(rng, mask, face, interior)
     matched = blending.harmonise(rng, interior, face.image_rgb, mask, hulls.face_size_px(face.landmarks_px))
     if rng.random() < 0.5:
         matched = blending.resample(matched, rng.uniform(0.5, 0.95), up=int(rng.choice(_UP)))
@@ -229,12 +271,12 @@ def pasted_oval(rng: np.random.Generator, face: FaceImage, donor: FaceImage | No
 
 
 SWAPS = (
-    Attack("self_blend", "swap", held_out=False, needs_donor=False, apply=self_blend),
+    Attack("self_blend", "swap", held_out=False, needs_donor=False, apply=partial(mesh.around_face, self_blend)),
     Attack("self_blend_surround", "swap", held_out=False, needs_donor=False, apply=self_blend_surround),
-    Attack("live_swap", "swap", held_out=False, needs_donor=False, apply=live_swap),
-    Attack("live_swap_donor", "swap", held_out=False, needs_donor=True, apply=live_swap_donor),
-    Attack("mesh_swap", "swap", held_out=False, needs_donor=True, apply=mesh_swap),
-    Attack("mesh_swap_cloned", "swap", held_out=False, needs_donor=True, apply=mesh_swap_cloned),
-    Attack("morph", "swap", held_out=False, needs_donor=True, apply=morph),
-    Attack("pasted_oval", "swap", held_out=True, needs_donor=True, apply=pasted_oval),
+    Attack("live_swap", "swap", held_out=False, needs_donor=False, apply=partial(mesh.around_face, live_swap)),
+    Attack("live_swap_donor", "swap", held_out=False, needs_donor=True, apply=partial(mesh.around_face, live_swap_donor)),
+    Attack("mesh_swap", "swap", held_out=False, needs_donor=True, apply=partial(mesh.around_face, mesh_swap)),
+    Attack("mesh_swap_cloned", "swap", held_out=False, needs_donor=True, apply=partial(mesh.around_face, mesh_swap_cloned)),
+    Attack("morph", "swap", held_out=False, needs_donor=True, apply=partial(mesh.around_face, morph)),
+    Attack("pasted_oval", "swap", held_out=True, needs_donor=True, apply=partial(mesh.around_face, pasted_oval)),
 )
