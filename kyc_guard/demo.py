@@ -190,7 +190,7 @@ def _face_image(frame_rgb: UInt8Array) -> FaceImage:
 
 _ATTACKS: tuple[tuple[str, str, Callable[[], UInt8Array]], ...] = (
     ("printed-photo", "A printed photo moved by hand", lambda: _clip_attack("clip_print_photo", seed=0)),
-    ("screen-replay", "A clip replayed on a screen, with moire", lambda: _clip_attack("clip_screen_monitor", seed=5)),
+    ("screen-replay", "A clip replayed on a screen, with moire", lambda: _clip_attack("clip_screen_monitor", seed=9)),
     ("face-swap", "Another face blended over the real one in every frame", _swapped),
     ("frozen-frame", "An injected stream that freezes", lambda: _clip_attack("clip_freeze", seed=0)),
 )

@@ -39,7 +39,7 @@ class Shown:
     def reasons(self) -> list[dict[str, str]]:
         """Code and detail, gravest first; an error is its own reason."""
         if error := self.line.get("error"):
-            return [{"code": error["type"], "detail": error["message"]}]
+            return [{"code": error["type"], "detail": error["message"] + (f". Remedy: {error['remedy']}" if "remedy" in error else "")}]
         return list(self.line["reasons"])
 
     @property

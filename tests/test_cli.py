@@ -99,7 +99,7 @@ def test_bad_input_exits_with_2_and_one_line_that_names_file_and_remedy(judge: A
     assert "Remedy: " in plain.stderr
     assert plain.stderr.count("\n") == 1
     error = json.loads(as_json.stdout)["error"]
-    assert f"{error['type']}: {error['message']}\n" == plain.stderr
+    assert f"{error['type']}: {error['path']}: {error['message']}. Remedy: {error['remedy']}\n" == plain.stderr
 
 
 def test_a_configuration_that_may_not_judge_exits_with_1(judge: Any, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
