@@ -266,7 +266,7 @@ def draw_camera(rng: Rng, exposure: tuple[float, float] = (0.7, 1.4)) -> Camera:
         blur_px=float(rng.gamma(2.0, 0.28)),
         motion_px=uniform(rng, 1.0, 5.0) if chance(rng, 0.12) else 0.0,
         motion_deg=uniform(rng, 0.0, 180.0),
-        noise=log_uniform(rng, 0.002, 0.03),
+        noise=log_uniform(rng, 0.0015, 0.02),
         bayer=chance(rng, 0.7),
         contrast=uniform(rng, 0.85, 1.2),
         saturation=uniform(rng, 0.7, 1.25),
@@ -347,3 +347,16 @@ def _processing(camera: Camera, stored: UInt8Array, height: int, width: int) -> 
         shrinks = image.shape[0] > height
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return jpeg(image, camera.quality) if camera.quality else image
+
+
+def live_capture(rng: Rng, image_rgb: UInt8Array) -> UInt8Array:
+    """The faults any camera has, without anything shown to it: (H, W, 3) uint8 RGB in and out.
+
+    For bona fide pictures in training: noise, exposure, white balance, haze, blur, demosaicing and low resolution must not become
+    the label, only what paper, display or mask adds to them.
+    """
+    height, width = image_rgb.shape[:2]
+    camera = draw_camera(rng, exposure=(0.5, 2.0))
+    h, w = camera.frame_size(height, width)
+    seen = cv2.resize(image_rgb, (w, h), interpolation=cv2.INTER_AREA if h < height else cv2.INTER_LINEAR)
+    return expose(camera, to_linear(seen), rng, height=height, width=width, mean_light=light_of(image_rgb))
