@@ -8,6 +8,7 @@ container needs a working index; frames that nothing refers to and nobody wants 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from kyc_guard._mp4 import TOP_LEVEL, check_mp4
 from kyc_guard._sampling import SamplingPlan
 from kyc_guard.config import Limits, Sampling
 from kyc_guard.errors import LimitError, UnreadableError
@@ -27,8 +29,17 @@ from kyc_guard.types import Clip, ContainerFacts, Float32Array, Float64Array, St
 AUDIO_RATE_HZ = 16_000
 REMEDY = "send the complete, unaltered MP4, MOV, WebM, MKV, AVI or MPEG file as the camera recorded it"
 
-# What a camera, browser or messenger writes. FFmpeg knows hundreds more, each a surface to attack.
-_FORMATS = "mov,matroska,avi,mpeg,ogg,flac,wav,mp3"
+# What a camera, browser or messenger writes. FFmpeg knows hundreds of formats and codecs more, each a surface to attack.
+_DEMUXERS = (
+    (re.compile(rb"\x1a\x45\xdf\xa3"), "matroska"),
+    (re.compile(rb"....(?:" + b"|".join(sorted(TOP_LEVEL)) + rb")", re.DOTALL), "mov"),
+    (re.compile(rb"RIFF....AVI ", re.DOTALL), "avi"),
+    (re.compile(rb"\x00\x00\x01\xba"), "mpeg"),
+    (re.compile(rb"RIFF....WAVE", re.DOTALL), "wav"),
+    (re.compile(rb"OggS"), "ogg"),
+    (re.compile(rb"fLaC"), "flac"),
+    (re.compile(rb"ID3|\xff[\xe2-\xff]"), "mp3"),
+)
 _CODECS = (
     "h264,hevc,vp8,vp9,av1,libdav1d,mpeg1video,mpeg2video,mpeg4,mjpeg,h263,"
     "aac,mp3,mp3float,mp2,mp2float,opus,libopus,vorbis,flac,alac,ac3,amrnb,amrwb,"
@@ -66,18 +77,17 @@ def read_video(data: bytes, sha256: str, sampling: Sampling, limits: Limits, nam
 def read_sound(data: bytes, limits: Limits, name: str) -> Float32Array | None:
     """Decode the first audio stream; see `kyc_guard.media.read_audio`."""
     with _opened(data, limits, name) as container:
-        if not container.streams.audio:
+        stream = next((s for s in container.streams.audio if s.codec_context is not None), None)
+        if stream is None:
             return None
-        stream = container.streams.audio[0]
         for other in container.streams:
             if other is not stream:
                 other.discard = av.stream.Discard.all
         start_s = _start_s(container)
         _configure(stream, limits)
         resampler = av.AudioResampler(format="flt", layout="mono", rate=AUDIO_RATE_HZ)
-        most = int(limits.max_duration_s * AUDIO_RATE_HZ)
         chunks: list[Float32Array] = []
-        length = packets = 0
+        packets, seconds = 0, 0.0
         for packet in container.demux(stream):
             packets += packet.size > 0
             try:
@@ -85,39 +95,47 @@ def read_sound(data: bytes, limits: Limits, name: str) -> Float32Array | None:
             except _ERRORS:  # one damaged packet is a click, not the end of the recording
                 continue
             for frame in decoded:
-                if not chunks and frame.time is not None:
-                    lead = int(max(frame.time - start_s, 0.0) * AUDIO_RATE_HZ)
-                    length += lead
-                    if length <= most:
-                        chunks.append(np.zeros(lead, np.float32))
-                for piece in resampler.resample(frame):
-                    chunks.append(piece.to_ndarray().reshape(-1).astype(np.float32, copy=False))
-                    length += chunks[-1].size
-                if length > most:
+                lead_s = max(frame.time - start_s, 0.0) if frame.time is not None and not chunks else 0.0
+                seconds += lead_s + frame.samples / frame.sample_rate
+                if seconds > limits.max_duration_s:  # before resampling: a low declared rate blows few samples up to many
                     raise LimitError(name, f"has more than {limits.max_duration_s:g} s of sound", "send a shorter recording")
+                if not chunks:
+                    chunks.append(np.zeros(int(lead_s * AUDIO_RATE_HZ), np.float32))
+                chunks += map(_samples, resampler.resample(frame))
         if not packets:
             return None
-        chunks += [piece.to_ndarray().reshape(-1).astype(np.float32, copy=False) for piece in resampler.resample(None)]
-        if not any(chunk.size for chunk in chunks):
+        if not chunks:
             raise UnreadableError(name, "has a sound track that cannot be decoded", REMEDY)
+        chunks += map(_samples, resampler.resample(None))
         return np.clip(np.nan_to_num(np.concatenate(chunks)), -1.0, 1.0)
+
+
+def _samples(frame: Any) -> Float32Array:
+    samples: Float32Array = frame.to_ndarray().reshape(-1)
+    return samples
 
 
 @contextmanager
 def _opened(data: bytes, limits: Limits, name: str) -> Iterator[Any]:
     """An open container that passed the header's limits; every PyAV error inside becomes an UnreadableError naming the file."""
+    demuxer = next((demuxer for magic, demuxer in _DEMUXERS if magic.match(data)), None)
+    if demuxer is None:
+        raise UnreadableError(name, "is neither a picture nor a recording of a known kind", REMEDY)
+    if demuxer == "mov":
+        check_mp4(data, limits, name)
     options = {
-        "format_whitelist": _FORMATS,
+        "format_whitelist": demuxer,
         "codec_whitelist": _CODECS,
         "protocol_whitelist": "none",
         "max_pixels": str(limits.max_frame_pixels),
+        "max_streams": str(limits.max_streams + 1),  # beyond it some demuxers fail, others leave streams out
     }
     try:
-        with av.open(BytesIO(data), mode="r", options=options, metadata_errors="replace", io_open=_refuse) as container:
+        with av.open(BytesIO(data), mode="r", format=demuxer, options=options, metadata_errors="replace", io_open=_refuse) as container:
             _check_header(container, limits, name)
             yield container
-    except av.error.MemoryError as error:  # FFmpeg's answer to more streams than it will ever open
-        raise LimitError(name, "needs more memory or streams than is allowed", REMEDY) from error
+    except av.error.MemoryError as error:  # FFmpeg's answer to a stream beyond max_streams
+        raise _too_many_streams(name, limits) from error
     except _ERRORS as error:
         problem = getattr(error, "strerror", None) or str(error)
         raise UnreadableError(name, f"cannot be decoded as video or sound ({problem})", REMEDY) from error
@@ -127,19 +145,20 @@ def _refuse(url: str, *_: object) -> NoReturn:
     raise PermissionError(f"a media file asked to open {url[:_TAG_CHARS]!r}")
 
 
+def _too_many_streams(name: str, limits: Limits) -> LimitError:
+    return LimitError(name, f"has more than {limits.max_streams} streams", "send one video with one sound track")
+
+
 def _check_header(container: Any, limits: Limits, name: str) -> None:
     if len(container.streams) > limits.max_streams:
-        raise LimitError(
-            name, f"has {len(container.streams)} streams, more than {limits.max_streams}", "send one video with one sound track"
-        )
+        raise _too_many_streams(name, limits)
     durations_s = [float(s.duration * s.time_base) for s in container.streams if s.duration and s.time_base]
     longest_s = max([container.duration / av.time_base if container.duration else 0.0, *durations_s])
     if longest_s > limits.max_duration_s:
         raise LimitError(name, f"lasts {longest_s:.0f} s, more than {limits.max_duration_s:g} s", "send a shorter clip")
-    for stream in container.streams.video:
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if width * height > limits.max_frame_pixels:
-            raise _too_large(name, width, height, limits)
+    for context in (stream.codec_context for stream in container.streams.video):
+        if context is not None and context.width * context.height > limits.max_frame_pixels:
+            raise _too_large(name, context.width, context.height, limits)
 
 
 def _too_large(name: str, width: int, height: int, limits: Limits) -> LimitError:
@@ -150,7 +169,7 @@ def _video_stream(container: Any, name: str) -> Any:
     cover = av.stream.Disposition.attached_pic
     streams = [s for s in container.streams.video if not s.disposition & cover and s.codec_context is not None]
     if not streams:
-        raise UnreadableError(name, "has no video stream", "send a video with a picture, or a photo")
+        raise UnreadableError(name, "has no video stream of a known codec", "send a video with a picture, or a photo")
     return max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
 
 
@@ -187,12 +206,16 @@ def _demux(container: Any, stream: Any, limits: Limits, name: str) -> _Packets:
         if other is not stream:
             other.discard = av.stream.Discard.all
     packets: list[Any] = []
+    size_bytes = 0
     first_s, last_s = math.inf, -math.inf
     for packet in container.demux(stream):
         if not packet.size:
             continue
         if len(packets) == limits.max_frames:
             raise LimitError(name, f"has more than {limits.max_frames} frames", "send a shorter clip at a normal frame rate")
+        size_bytes += packet.size
+        if size_bytes > limits.max_bytes:  # Matroska may compress its packets
+            raise LimitError(name, f"has more than {limits.max_bytes} bytes of frames", "send a shorter or smaller recording")
         # A fresh object each: PyAV finds it again by its id, and small integers share theirs.
         packet.opaque = [len(packets)]
         packets.append(packet)
@@ -248,6 +271,8 @@ class _Decoder:
             if len(found) == before and runs != [(0, stop)]:
                 # The container calls a frame a keyframe that is none: only decoding from the beginning is safe.
                 found.clear()
+                self.sizes.clear()
+                self.errors = 0
                 self._decode(0, runs[-1][1], wanted, found)
                 break
         # The order in which a decoder gives frames out is the truth; some containers (H.264 in AVI) shuffle the times.
@@ -285,26 +310,27 @@ class _Decoder:
             if frame.width * frame.height > self._limits.max_frame_pixels:
                 raise _too_large(self._name, frame.width, frame.height, self._limits)
             if i in wanted and i not in found:
-                found[i] = pixels = _upright(frame)
-                self.sizes[pixels.shape] += 1
-                self.rotation_deg = round(-frame.rotation / 90) % 4 * 90
+                found[i], self.rotation_deg = _upright(frame)
+                self.sizes[found[i].shape] += 1
 
 
 def _last(positions: NDArray[np.int64]) -> int:
     return int(positions[-1]) if positions.size else 0
 
 
-def _upright(frame: Any) -> UInt8Array:
-    """(H, W, 3) RGB pixels turned and mirrored as the container's display matrix says."""
+def _upright(frame: Any) -> tuple[UInt8Array, int]:
+    """(H, W, 3) RGB pixels turned and mirrored as the container's display matrix says, and the clockwise turn in degrees."""
     pixels: UInt8Array = frame.to_ndarray(format="rgb24", threads=1)
     if "DISPLAYMATRIX" not in frame.side_data:
-        return pixels
+        return pixels, 0
     # Row-major 3x3 of 16.16 fixed point: x' = a x + c y, y' = b x + d y. Source: ISO/IEC 14496-12, 6.2.2.
     a, b, _, c, d = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32)[:5].tolist()
+    mirror = -1 if a * d < b * c else 1
+    rotation_deg = round(math.degrees(math.atan2(b, mirror * a)) / 90) % 4 * 90
     if abs(b) > abs(a):
         pixels = pixels.swapaxes(0, 1)
         a, d = c, b
-    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1], rotation_deg
 
 
 def _stack(frames: Sequence[tuple[float, UInt8Array]], shape: tuple[int, ...]) -> tuple[UInt8Array, Float64Array]:
