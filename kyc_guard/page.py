@@ -44,23 +44,31 @@ def sharpness(image_rgb: UInt8Array) -> float:
     return float(cv2.Laplacian(grey, cv2.CV_32F).var())
 
 
+# Portraits of travel documents look straight ahead within these. Source: ISO/IEC 19794-5, 7.2.2, asked for by ICAO 9303-3, 3.9.
+_PORTRAIT_YAW_DEG = 5.0
+_PORTRAIT_ROLL_DEG = 8.0
+
+
 def find_portrait(image_rgb: UInt8Array) -> tuple[UInt8Array, Face, int] | None:
-    """The largest face on a page (smaller ones are ghost prints), the page turned so that it stands upright, and the turns.
+    """The portrait of a page: the page turned so that it stands upright, its largest face (smaller ones are ghost prints), the turns.
+
+    The mesh fits itself onto upside-down faces too, but askew: the most frontal fit of the four turns is the upright one.
 
     Args:
         image_rgb: (H, W, 3) uint8 RGB.
     """
-    for turns in (0, 1):
-        faces = face_finder().find(_turned(image_rgb, turns))
+    fits: list[tuple[float, int, Face]] = []
+    for turns in range(4):
+        faces = [f for f in face_finder().find(_turned(image_rgb, turns)) if abs(f.roll_deg) < 45]
         if not faces:
             continue
-        # Faces are found at any angle; the roll says which way up the page is.
-        upright = (turns + round(faces[0].roll_deg / 90)) % 4
-        page = _turned(image_rgb, upright)
-        again = faces if upright == turns else face_finder().find(page)
-        if again:
-            return page, again[0], upright
-    return None
+        fits.append((abs(faces[0].yaw_deg) + abs(faces[0].roll_deg), turns, faces[0]))
+        if abs(faces[0].yaw_deg) <= _PORTRAIT_YAW_DEG and abs(faces[0].roll_deg) <= _PORTRAIT_ROLL_DEG:
+            break
+    if not fits:
+        return None
+    _, turns, face = min(fits, key=lambda fit: fit[0])
+    return _turned(image_rgb, turns), face, turns
 
 
 def _turned(image_rgb: UInt8Array, quarter_turns: int) -> UInt8Array:
@@ -68,7 +76,7 @@ def _turned(image_rgb: UInt8Array, quarter_turns: int) -> UInt8Array:
 
 
 def read_page(image_rgb: UInt8Array, *, today: date, threads: int = 1) -> Page:
-    """Read one page; where there is no portrait to show which way up it is, the text has to.
+    """Read one page. The portrait says which way up to try first; a zone outvotes it, since meshes fit themselves onto anything.
 
     Args:
         image_rgb: (H, W, 3) uint8 RGB.
@@ -77,13 +85,16 @@ def read_page(image_rgb: UInt8Array, *, today: date, threads: int = 1) -> Page:
     """
     found = find_portrait(image_rgb)
     start = 0 if found is None else found[2]
-    first = _read(_turned(image_rgb, start), start, today, threads)
-    sideways = _sideways(first.lines)
-    if first.mrz is not None or (found is not None and not sideways):
-        return first if found is None else replace(first, portrait=found[1])
-    others = [(start + step) % 4 for step in ((1, 3) if sideways else (2,))]
-    pages = [first, *(_read(_turned(image_rgb, turns), turns, today, threads) for turns in others)]
-    return max(pages, key=lambda page: (page.mrz is not None, sum(len(line.text) * line.confidence for line in page.lines)))
+    best = _read(_turned(image_rgb, start), start, today, threads)
+    sideways = _sideways(best.lines)
+    if best.mrz is None and (sideways or found is None or start != 0):
+        others = [(start + step) % 4 for step in ((1, 3) if sideways else (2,))]
+        pages = [best, *(_read(_turned(image_rgb, turns), turns, today, threads) for turns in others)]
+        best = max(pages, key=lambda page: (page.mrz is not None, sum(len(line.text) * line.confidence for line in page.lines)))
+    if found is not None and found[2] == best.quarter_turns:
+        return replace(best, portrait=found[1])
+    faces = face_finder().find(best.image_rgb)
+    return replace(best, portrait=faces[0] if faces else None)
 
 
 def _sideways(lines: Sequence[TextLine]) -> bool:
@@ -98,7 +109,7 @@ def _read(image_rgb: UInt8Array, turns: int, today: date, threads: int) -> Page:
         # The recogniser turns upended lines by itself, but their order is lost.
         return Page(image_rgb, turns, lines, None, None, 0.0, None)
     zone = _find_zone(lines, today)
-    if zone is None or zone.reading.failed_checks:
+    if any("<<" in line.text for line in lines) if zone is None else zone.reading.failed_checks:
         # A second look at the place alone, enlarged, often reads what a page-sized look could not.
         closer = _closer_look(image_rgb, zone, today, threads)
         if closer is not None and (zone is None or closer.reading.merit > zone.reading.merit):
