@@ -1,0 +1,60 @@
+"""What the documents show is run: code blocks are executed, their printed output is compared, the schema example is read."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+from fakes import POLICY, THRESHOLDS, fake, settings_in, usual
+
+import kyc_guard.detectors
+from kyc_guard import Submission
+from kyc_guard.types import Modality
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / document).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def run_api_examples(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    names: dict[str, object] = {}
+    printed = []
+    for code in blocks("python-api.md", "python"):
+        exec(code, names)
+        printed.append(capsys.readouterr().out)
+    return printed
+
+
+def test_the_api_examples_run_and_print_what_the_document_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    liveness = '[checks.liveness]\nmandatory = true\non_abstain = "retry"\n'
+    settings = settings_in(tmp_path, policy=POLICY.replace("[reasons]", liveness + "[reasons]"), thresholds=THRESHOLDS)
+    monkeypatch.setenv("KYC_GUARD_WEIGHTS_DIR", str(settings.weights_dir))
+    monkeypatch.setenv("KYC_GUARD_POLICY_PATH", str(settings.policy_path))
+    monkeypatch.setattr(kyc_guard.detectors, "DETECTORS", (*usual(), fake("liveness", 0.1, Modality.CLIP)))
+    printed = run_api_examples(capsys)
+    assert printed[0] == blocks("python-api.md", "text")[0]
+    assert printed[1].splitlines()[2] == "liveness None ['no_clip']"
+    assert printed[1].splitlines()[-1].startswith("broken: selfie | ")
+
+
+def test_the_api_examples_hold_with_the_shipped_models(capsys: pytest.CaptureFixture[str]) -> None:
+    if not (ROOT / "weights" / "manifest.toml").is_file():
+        pytest.skip("weights/manifest.toml is absent: the models are not trained yet")
+    assert run_api_examples(capsys)[0] == blocks("python-api.md", "text")[0]
+
+
+def test_the_documented_submission_toml_is_valid(tmp_path: Path) -> None:
+    (tmp_path / "submission.toml").write_text(blocks("submission.md", "toml")[0], encoding="utf-8")
+    sent = Submission.from_dir(tmp_path)
+    assert (sent.id, sent.subject, sent.selfie, len(sent.document)) == ("a1", "applicant-17", tmp_path / "selfie.mp4", 2)
+    assert sent.claims["birth_date"] == date(1974, 8, 12).isoformat()
+    assert sent.challenge is not None
+    assert sent.challenge.actions == ("turn_left", "blink")
+    assert sent.device["fps"] == 30
