@@ -82,10 +82,10 @@ def run(
     _clear(built)
     cases = build(built, camera=camera, data=data)
     batch.run(built, results, settings=settings, workers=workers, **options)
-    shown = [_shown(line, built, {c.id: c for c in cases}, settings) for line in _lines(results)]
+    shown = _shown(results, built, {c.id: c for c in cases}, settings)
     if own is not None:
         batch.run(own, own_results, settings=settings, workers=workers, **options)
-        shown += [_shown(line, own, {}, settings) for line in _lines(own_results)]
+        shown += _shown(own_results, own, {}, settings)
     order = {case.id: number for number, case in enumerate(cases)}
     shown.sort(key=lambda s: order.get(s.id, len(order)))
     demo_page.write(out / "index.html", shown, HONEST)
@@ -233,22 +233,26 @@ def _write(folder: Path, selfie: bytes, selfie_name: str, portrait: UInt8Array, 
     )
 
 
-def _lines(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.startswith('{"submission"')]
+def _shown(results: Path, source: Path, cases: dict[str, Case], settings: Settings) -> list[demo_page.Shown]:
+    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    crops = dict(_crops(source, settings))
+    shown = []
+    for line in lines:
+        if "submission" in line:  # the other lines say what judged
+            case = cases.get(line["submission"], Case(line["submission"], "Your own submission", "unknown"))
+            shown.append(demo_page.Shown(case.id, case.story, case.truth, line, crops.get(case.id, [])))
+    return shown
 
 
-def _shown(line: dict[str, Any], folder: Path, cases: dict[str, Case], settings: Settings) -> demo_page.Shown:
-    case = cases.get(line["submission"], Case(line["submission"], "Your own submission", "unknown"))
-    return demo_page.Shown(case.id, case.story, case.truth, line, _crops(folder / case.id, settings))
-
-
-def _crops(folder: Path, settings: Settings, count: int = 3) -> list[UInt8Array]:
-    """A few face crops over the selfie, for the eye; none where nothing can be decoded."""
-    try:
-        selfie = Submission.from_dir(folder).selfie
-        if selfie is None:
-            return []
-        frames = read_clip(selfie, settings.sampling, settings.limits).frames_rgb
-    except InputError:
-        return []
-    return [_face_of(frames[i : i + 1]) for i in sorted({round(i) for i in np.linspace(0, len(frames) - 1, count)})]
+def _crops(source: Path, settings: Settings, count: int = 3) -> Iterator[tuple[str, list[UInt8Array]]]:
+    """(submission id, a few face crops over its selfie, for the eye); nothing of what cannot be decoded."""
+    for folder in source.iterdir() if source.is_dir() else ():
+        try:
+            sent = Submission.from_dir(folder)
+            if sent.selfie is None:
+                continue
+            frames = read_clip(sent.selfie, settings.sampling, settings.limits).frames_rgb
+        except InputError:
+            continue  # its result line says what is wrong with it
+        some = sorted({round(i) for i in np.linspace(0, len(frames) - 1, count)})
+        yield sent.id, [_face_of(frames[i : i + 1]) for i in some]

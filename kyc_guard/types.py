@@ -121,16 +121,12 @@ class Submission:
         if not isinstance(documents, Sequence) or not all(isinstance(d, str) for d in documents):
             raise SchemaError(source, "document must be a file name or a list of file names", 'write document = ["front.jpg"]')
         selfie = data.get("selfie")
-        challenge = _table(data, "challenge", source)
-        wrong = sorted(set(challenge) - {"nonce", "phrase", "actions", "issued_at", "expires_at"})
-        if wrong:
-            raise SchemaError(source, f"unknown key challenge.{wrong[0]}", "use nonce, phrase, actions, issued_at, expires_at")
         return cls(
             id=_string(data.get("id", default_id), "id", source),
             subject=None if data.get("subject") is None else _string(data["subject"], "subject", source),
             selfie=None if selfie is None else inside(root, _string(selfie, "selfie", source), source),
             document=tuple(inside(root, d, source) for d in documents),
-            challenge=Challenge(**{**challenge, "actions": tuple(challenge.get("actions", ()))}) if challenge else None,
+            challenge=_challenge(_table(data, "challenge", source), source),
             claims=MappingProxyType({k: _string(v, f"claims.{k}", source) for k, v in _table(data, "claims", source).items()}),
             device=MappingProxyType(dict(_table(data, "device", source))),
         )
@@ -153,6 +149,18 @@ def _table(data: Mapping[str, Any], key: str, source: Path | str) -> Mapping[str
     if not isinstance(value, Mapping):
         raise SchemaError(source, f"{key} must be a table", f"write [{key}]")
     return value
+
+
+def _challenge(table: Mapping[str, Any], source: Path | str) -> Challenge | None:
+    if not table:
+        return None
+    if wrong := sorted(set(table) - {"nonce", "phrase", "actions", "issued_at", "expires_at"}):
+        raise SchemaError(source, f"unknown key challenge.{wrong[0]}", "use nonce, phrase, actions, issued_at, expires_at")
+    actions = table.get("actions", [])
+    if not isinstance(actions, list | tuple):
+        raise SchemaError(source, "challenge.actions must be a list of names", 'write actions = ["blink"]')
+    texts = {k: _string(v, f"challenge.{k}", source) for k, v in table.items() if k != "actions"}
+    return Challenge(**texts, actions=tuple(_string(a, "challenge.actions", source) for a in actions))
 
 
 def _string(value: Any, key: str, source: Path | str) -> str:
