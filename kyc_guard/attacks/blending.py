@@ -46,13 +46,9 @@ def match_colour(image_rgb: UInt8Array, reference_rgb: UInt8Array, mask: Float32
     Source: E. Reinhard et al., "Color Transfer between Images", IEEE CG&A 2001, in BT.601 luma and colour differences, where
     the whole transfer is one 3x4 matrix on RGB.
     """
-    # A few thousand pixels tell mean and spread as well as all.
-    step = max(1, min(mask.shape) // 96)
-    inside = mask[::step, ::step] > 0.5 * float(mask.max())
-    if np.count_nonzero(inside) < 16:
+    if not (found := _statistics(image_rgb, mask)) or not (wanted := _statistics(reference_rgb, mask)):
         return image_rgb
-    mean, spread = _statistics(image_rgb[::step, ::step][inside])
-    mean_ref, spread_ref = _statistics(reference_rgb[::step, ::step][inside])
+    (mean, spread), (mean_ref, spread_ref) = found, wanted
     gain = np.clip(spread_ref / np.maximum(spread, 1e-3), 0.3, 2.0)
     # Next to colour no strength short of all is plausible for grey, and the other way about.
     grey = spread_ref[1:].max() < _GREY_STD or spread[1:].max() < _GREY_STD
@@ -65,10 +61,9 @@ def match_colour(image_rgb: UInt8Array, reference_rgb: UInt8Array, mask: Float32
 
 def restrain(image_rgb: UInt8Array, mask: Float32Array, gain: Float64Array, shift: Float64Array) -> UInt8Array:
     """Scale the variation of luma and both colour differences about their means under ``mask`` by ``gain``, shift it by ``shift``."""
-    inside = mask[::2, ::2] > 0.5 * float(mask.max())
-    if np.count_nonzero(inside) < 16:
+    if not (found := _statistics(image_rgb, mask)):
         return image_rgb
-    mean, _ = _statistics(image_rgb[::2, ::2][inside])
+    mean, _ = found
     return _stretched(image_rgb, mean, mean + shift, gain)
 
 
@@ -98,15 +93,14 @@ def relight(image_rgb: UInt8Array, reference_rgb: UInt8Array, mask: Float32Array
 
 def likeness(image_rgb: UInt8Array, sample: Float32Array, tolerance: float) -> Float32Array:
     """(H, W) in 0..1: how far each pixel's luma and colour lie within ``tolerance`` deviations of the pixels under ``sample``."""
-    inside = sample > 0.5
-    if np.count_nonzero(inside) < 16:
+    if not (found := _statistics(image_rgb, sample)):
         return np.ones(image_rgb.shape[:2], np.float32)
-    mean, spread = _statistics(image_rgb[inside])
+    mean, spread = found
     # Skin is never a single colour: floors keep an even face from rejecting its own shaded side.
     scale = 1 / (tolerance * np.maximum(spread, (14.0, 4.0, 4.0)))
     matrix = np.diag(scale) @ _TO_YCC
     offset = cv2.transform(image_rgb.astype(np.float32), np.column_stack([matrix, -scale * mean]))
-    distance: Float32Array = (offset * offset).sum(axis=2)
+    distance: Float32Array = cv2.transform(offset * offset, np.ones((1, 3)))
     return 1 / (1 + distance * distance)
 
 
@@ -116,10 +110,16 @@ def harmonise(rng: np.random.Generator, image_rgb: UInt8Array, reference_rgb: UI
     return relight(matched, reference_rgb, mask, radius_px=rng.uniform(0.06, 0.3) * face_px, strength=1 - rng.beta(1, 3))
 
 
-def _statistics(pixels_rgb: UInt8Array) -> tuple[Float64Array, Float64Array]:
-    """Mean (3,) and standard deviation (3,) of luma and colour differences of (N, 3) pixels."""
-    ycc = pixels_rgb @ _TO_YCC.T
-    return ycc.mean(axis=0), ycc.std(axis=0)
+def _statistics(image_rgb: UInt8Array, mask: Float32Array) -> tuple[Float64Array, Float64Array] | None:
+    """Mean (3,) and standard deviation (3,) of luma and colour differences where the mask exceeds half its maximum, if anywhere."""
+    # A few thousand pixels tell as much as all.
+    step = max(1, min(mask.shape) // 96)
+    inside = (mask[::step, ::step] > 0.5 * float(mask.max())).astype(np.uint8)
+    if cv2.countNonZero(inside) < 16:
+        return None
+    ycc = cv2.transform(np.ascontiguousarray(image_rgb[::step, ::step]).astype(np.float32), _TO_YCC)
+    mean, spread = cv2.meanStdDev(ycc, mask=inside)
+    return mean.ravel(), spread.ravel()
 
 
 def shift_tone(rng: np.random.Generator, image_rgb: UInt8Array, amount: float = 1.0) -> UInt8Array:

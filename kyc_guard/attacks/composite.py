@@ -32,7 +32,8 @@ _LOCAL = {
 """The points by which each part is aligned: those that must meet the surround, and enough others to fix scale and turn."""
 
 _HALVES = {"upper", "lower"}
-_MOVED = {part: [i for i in points if i not in {2, 33, 152, 168, 263}] for part, points in _LOCAL.items()}
+_FIXED = {2, 33, 152, 168, 263}
+"""Of those, the ones that belong to no part."""
 
 
 def part_mask(rng: np.random.Generator, part: str, landmarks_px: Float32Array, height_px: int, width_px: int) -> Float32Array:
@@ -46,8 +47,9 @@ def part_mask(rng: np.random.Generator, part: str, landmarks_px: Float32Array, h
     return soft
 
 
-def _paste(part: str, cloned: bool, rng: np.random.Generator, face: FaceImage, donor: FaceImage | None) -> Attacked:
-    """One part pasted from a donor, feathered or in the gradient domain."""
+def _paste(parts: tuple[str, ...], cloned: bool, rng: np.random.Generator, face: FaceImage, donor: FaceImage | None) -> Attacked:
+    """Parts of one donor pasted, feathered or in the gradient domain."""
+    points = sorted({i for part in parts for i in _LOCAL[part]})
     height_px, width_px = face.image_rgb.shape[:2]
     size = hulls.face_size_px(face.landmarks_px)
     # Nobody takes a part from a head turned elsewhere; the own face with moved features stands in for a better donor.
@@ -57,12 +59,12 @@ def _paste(part: str, cloned: bool, rng: np.random.Generator, face: FaceImage, d
     if other is face:
         target = restyle(rng, target)
     # A half ends at the outline of the face, so it has to be fitted to it; a part in the middle may keep all of its shape.
-    if part in _HALVES or rng.random() < 0.5:
+    if _HALVES.intersection(parts) or rng.random() < 0.5:
         image, mesh_px = mesh.carry(other, target, height_px, width_px, keep_shape=rng.uniform(0.2, 0.8) if other is not face else 0.0)
     else:
-        matrix = mesh.align(other.landmarks_px, target, _LOCAL[part])
+        matrix = mesh.align(other.landmarks_px, target, tuple(points))
         image, mesh_px = mesh.warp(matrix, other.image_rgb, height_px, width_px), mesh.move(matrix, other.landmarks_px)
-    mask = part_mask(rng, part, face.landmarks_px, height_px, width_px)
+    mask = np.maximum.reduce([part_mask(rng, part, face.landmarks_px, height_px, width_px) for part in parts])
     image = blending.harmonise(rng, image, face.image_rgb, mask, size)
     match rng.integers(5):
         case 0:
@@ -75,12 +77,19 @@ def _paste(part: str, cloned: bool, rng: np.random.Generator, face: FaceImage, d
             pass
     image = (blending.clone if cloned else blending.blend)(image, face.image_rgb, mask)
     landmarks = face.landmarks_px.copy()
-    landmarks[_MOVED[part]] = mesh_px[_MOVED[part]]
+    moved = [i for i in points if i not in _FIXED]
+    landmarks[moved] = mesh_px[moved]
     return Attacked(image, mask, landmarks)
 
 
+def _paste_several(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None) -> Attacked:
+    """Two or three parts of one donor."""
+    parts = rng.choice(("eyes", "left_eye", "nose", "mouth"), size=rng.integers(2, 4), replace=False)
+    return _paste(tuple(str(p) for p in parts), False, rng, face, donor)
+
+
 def _attack(name: str, part: str, *, held_out: bool = False, cloned: bool = False) -> Attack:
-    return Attack(name, "composite", held_out=held_out, needs_donor=True, apply=partial(mesh.around_face, partial(_paste, part, cloned)))
+    return Attack(name, "composite", held_out=held_out, needs_donor=True, apply=partial(mesh.around_face, partial(_paste, (part,), cloned)))
 
 
 COMPOSITES = (
@@ -93,6 +102,7 @@ COMPOSITES = (
     _attack("cloned_eyes", "eyes", cloned=True),
     _attack("cloned_nose", "nose", cloned=True),
     _attack("cloned_mouth", "mouth", cloned=True),
+    Attack("pasted_parts", "composite", held_out=False, needs_donor=True, apply=partial(mesh.around_face, _paste_several)),
     _attack("pasted_right_eye", "right_eye", held_out=True),
     _attack("cloned_lower_half", "lower", held_out=True, cloned=True),
 )

@@ -61,17 +61,20 @@ def rebuild(rng: np.random.Generator, image_rgb: UInt8Array) -> UInt8Array:
     """A picture decoded from a coarse code: weak texture gone, strong edges kept, the amount changing from one 8 px cell to the next."""
     height_px, width_px = image_rgb.shape[:2]
     cells = (max(2, height_px // 8), max(2, width_px // 8))
-    levels = [image_rgb.astype(np.float32)]
-    levels += [cv2.GaussianBlur(levels[0], (0, 0), sigma) for sigma in (0.8, 1.6, 3.2)]
-    rebuilt = levels[-1].copy()
-    for fine, base, step in zip(levels, levels[1:], (5.0, 4.0, 2.5), strict=False):
-        band = fine - base
+    level, bands = image_rgb.astype(np.float32), []
+    for step in (5.0, 4.0, 2.5):
+        size = level.shape[1::-1]
+        lower = cv2.pyrDown(level)
+        band = level - cv2.resize(lower, size, interpolation=cv2.INTER_LINEAR)
         energy = band * band
         # Wiener-like coring: what stays below the code's step is lost, what lies well above it is kept whole.
         band *= energy / (energy + np.float32((step * rng.uniform(0.3, 1.2)) ** 2))
-        gain = 1 + np.float32(0.2) * rng.standard_normal(cells, dtype=np.float32)
-        rebuilt += band * cv2.resize(gain, (width_px, height_px), interpolation=cv2.INTER_LINEAR)[..., None]
-    return np.clip(rebuilt + 0.5, 0, 255).astype(np.uint8)
+        gain = cv2.resize(1 + np.float32(0.2) * rng.standard_normal(cells, dtype=np.float32), size, interpolation=cv2.INTER_LINEAR)
+        bands.append(band * gain[..., None])
+        level = lower
+    for band in reversed(bands):
+        level = band + cv2.resize(level, band.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return np.clip(level + 0.5, 0, 255).astype(np.uint8)
 
 
 def airbrushed(rng: np.random.Generator, face: FaceImage, _donor: FaceImage | None = None) -> Attacked:
@@ -99,13 +102,15 @@ def invented_detail(rng: np.random.Generator, face: FaceImage, _donor: FaceImage
     size = hulls.face_size_px(face.landmarks_px)
     base = cv2.GaussianBlur(face.image_rgb, (0, 0), rng.uniform(0.006, 0.012) * size + 0.4)
     detail = cv2.subtract(face.image_rgb, base, dtype=cv2.CV_16S).astype(np.float32)
+    # Outlines stay where they are: only what is weak against them is invented.
+    limit = np.float32(rng.uniform(6, 14))
+    weak = detail * (limit * limit / (limit * limit + detail * detail))
     reach = rng.uniform(0.015, 0.04) * size
     cells = (max(3, int(height_px / (0.06 * size))), max(3, int(width_px / (0.06 * size))))
     shift = cv2.resize(rng.uniform(-reach, reach, (*cells, 2)).astype(np.float32), (width_px, height_px), interpolation=cv2.INTER_CUBIC)
     x, y = np.meshgrid(np.arange(width_px, dtype=np.float32), np.arange(height_px, dtype=np.float32))
-    moved = cv2.remap(detail, x + shift[..., 0], y + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    share = rng.uniform(0.4, 1.0)
-    return _whole(rng, face, base + rng.uniform(0.7, 1.1) * (share * moved + (1 - share) * detail))
+    moved = cv2.remap(weak, x + shift[..., 0], y + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return _whole(rng, face, base + (detail - weak) + rng.uniform(0.8, 1.2) * moved)
 
 
 def subpixel_lattice(rng: np.random.Generator, face: FaceImage, _donor: FaceImage | None = None) -> Attacked:

@@ -150,10 +150,17 @@ def feather(rng: np.random.Generator, mask: Float32Array, face_px: float) -> Flo
 
 
 def drawn(
-    landmarks_px: Float32Array, height_px: int, width_px: int, draw: Callable[[Float32Array, int, int], Float32Array]
+    landmarks_px: Float32Array,
+    height_px: int,
+    width_px: int,
+    draw: Callable[[Float32Array, int, int], Float32Array],
+    face_px: float = _MASK_FACE_PX,
 ) -> Float32Array:
-    """A mask drawn by ``draw(landmarks_px, height_px, width_px)`` with the face at most 128 px, enlarged to (H, W)."""
-    scale = min(1.0, _MASK_FACE_PX / face_size_px(landmarks_px))
+    """A mask drawn by ``draw(landmarks_px, height_px, width_px)`` with the face at most ``face_px``, enlarged to (H, W).
+
+    Soft masks need no more, and their cost does not grow with the picture.
+    """
+    scale = min(1.0, face_px / face_size_px(landmarks_px))
     small_h, small_w = max(8, round(height_px * scale)), max(8, round(width_px * scale))
     mask = draw(landmarks_px * np.array([small_w / width_px, small_h / height_px], np.float32), small_h, small_w)
     if (small_h, small_w) != (height_px, width_px):

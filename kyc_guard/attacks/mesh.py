@@ -39,8 +39,8 @@ def around_face(simulator: Simulator, rng: np.random.Generator, face: FaceImage,
     oval = face.landmarks_px[list(OVAL)]
     size = face_size_px(face.landmarks_px)
     # Above the mesh lies the forehead that masks may reach into.
-    left, top = np.maximum(oval.min(axis=0) - np.array((0.35, 0.55)) * size, 0).astype(int)
-    right, bottom = np.minimum(oval.max(axis=0) + 0.35 * size, (width_px, height_px)).astype(int)
+    left, top = np.maximum(oval.min(axis=0) - np.array((0.45, 0.6)) * size, 0).astype(int)
+    right, bottom = np.minimum(oval.max(axis=0) + 0.45 * size, (width_px, height_px)).astype(int)
     if min(right - left, bottom - top) < 16:
         return simulator(rng, face, donor)
     corner = np.array((left, top), np.float32)

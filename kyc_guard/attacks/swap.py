@@ -130,7 +130,7 @@ def segmented(rng: np.random.Generator, mask: Float32Array, face: FaceImage, int
         return np.asarray(cv2.blur(keep, (kernel, kernel)))
 
     height_px, width_px = mask.shape
-    return mask * hulls.drawn(face.landmarks_px, height_px, width_px, draw)
+    return mask * hulls.drawn(face.landmarks_px, height_px, width_px, draw, face_px=64)
 
 
 def _reshaded(rng: np.random.Generator, image_rgb: UInt8Array, face_px: float) -> UInt8Array:
@@ -236,6 +236,44 @@ def mesh_swap_cloned(rng: np.random.Generator, face: FaceImage, donor: FaceImage
     return Attacked(blending.clone(matched, face.image_rgb, mask), mask, landmarks)
 
 
+def crop_swap(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None = None) -> Attacked:
+    """A whole upright crop written by a network at 112-256 px and turned back into the frame through a soft square or oval.
+
+    Unlike an oval filled from a mesh, all of the crop is resampled twice, background and hair near the face included.
+
+    Source: the pipelines of FaceShifter (L. Li et al., CVPR 2020), SimSwap (R. Chen et al., ACM MM 2020) and GHOST (A. Groshev et
+    al., IEEE Access 2022): align by five points, generate, warp back, blend by an eroded and blurred mask.
+    """
+    height_px, width_px = face.image_rgb.shape[:2]
+    size = hulls.face_size_px(face.landmarks_px)
+    if mesh.fits(donor, face) and rng.random() < 0.5:
+        interior, landmarks = mesh.carry(donor, face.landmarks_px, height_px, width_px, keep_shape=rng.uniform(0.0, 0.6))
+        # Only the face changes; hair and background pass through the network as they are.
+        inside = oval_mask(rng, face.landmarks_px, height_px, width_px)
+        interior = blending.blend(blending.harmonise(rng, interior, face.image_rgb, inside, size), face.image_rgb, inside)
+    else:
+        landmarks = restyle(rng, face.landmarks_px)
+        interior = mesh.warp_mesh(face.image_rgb, face.landmarks_px, landmarks, height_px, width_px)
+    side = int(rng.integers(112, 257))
+    across = face.landmarks_px[263] - face.landmarks_px[33]
+    scale = side / (size * rng.uniform(1.1, 1.35))
+    turn = scale * np.array([[across[0], across[1]], [-across[1], across[0]]]) / max(float(np.linalg.norm(across)), 1e-6)
+    centre = face.landmarks_px[list(hulls.OVAL)].mean(axis=0) + rng.uniform(-0.04, 0.04, size=2) * size
+    matrix = np.column_stack([turn, side / 2 - turn @ centre]).astype(np.float32)
+    crop = network_look(rng, mesh.warp(matrix, interior, side, side), mesh.move(matrix, landmarks))
+    border = max(1, int(rng.uniform(0.02, 0.1) * side))
+    square = np.zeros((side, side), np.float32)
+    square[border:-border, border:-border] = 1
+    square = cv2.blur(square, (2 * border - 1, 2 * border - 1))
+    to_frame = {"flags": cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REFLECT_101}
+    written = cv2.warpAffine(crop, matrix, (width_px, height_px), **to_frame)
+    mask = cv2.warpAffine(square, matrix, (width_px, height_px), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    if rng.random() < 0.5:
+        mask = mask * oval_mask(rng, face.landmarks_px, height_px, width_px)
+    written = blending.restrain(written, mask, rng.uniform((0.9, 0.75, 0.75), (1.05, 1.1, 1.1)), rng.normal(0, (1.5, 0.5, 0.5)))
+    return Attacked(blending.blend(written, face.image_rgb, mask), mask, landmarks)
+
+
 def morph(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None = None) -> Attacked:
     """Two people's textures averaged on one mesh at 0.3-0.7: ghosted lashes and nostrils, skin smoother than either.
 
@@ -277,6 +315,7 @@ SWAPS = (
     Attack("live_swap_donor", "swap", held_out=False, needs_donor=True, apply=partial(mesh.around_face, live_swap_donor)),
     Attack("mesh_swap", "swap", held_out=False, needs_donor=True, apply=partial(mesh.around_face, mesh_swap)),
     Attack("mesh_swap_cloned", "swap", held_out=False, needs_donor=True, apply=partial(mesh.around_face, mesh_swap_cloned)),
+    Attack("crop_swap", "swap", held_out=False, needs_donor=True, apply=partial(mesh.around_face, crop_swap)),
     Attack("morph", "swap", held_out=False, needs_donor=True, apply=partial(mesh.around_face, morph)),
     Attack("pasted_oval", "swap", held_out=True, needs_donor=True, apply=partial(mesh.around_face, pasted_oval)),
 )
