@@ -1,0 +1,74 @@
+"""The shipped models, policy and thresholds on whole submissions: from files to decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kyc_guard import Decision, Outcome, Settings, Submission, UnreadableError, Verifier, demo, doctor
+
+pytestmark = pytest.mark.skipif(
+    not (Settings().weights_dir / "manifest.toml").is_file(), reason="weights/manifest.toml is absent: the models are not trained yet"
+)
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[Verifier]:
+    with Verifier() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "_SECONDS", 1.5)
+        demo.build(folder)
+    return folder
+
+
+def judge(verifier: Verifier, folder: Path) -> Decision:
+    return verifier.verify(Submission.from_dir(folder))
+
+
+def codes(decision: Decision) -> set[str]:
+    return {reason.code for reason in decision.reasons}
+
+
+@pytest.mark.parametrize("name", ["printed-photo", "screen-replay", "face-swap", "frozen-frame"])
+def test_no_attack_of_the_demo_is_accepted(verifier: Verifier, built: Path, name: str) -> None:
+    assert judge(verifier, built / name).outcome is not Outcome.ACCEPT
+
+
+def test_a_photo_where_a_video_is_needed_is_asked_for_again(verifier: Verifier, built: Path) -> None:
+    decision = judge(verifier, built / "photo-instead-of-video")
+    assert "no_clip" in codes(decision)
+    assert decision.outcome is not Outcome.ACCEPT
+
+
+def test_a_wrong_check_digit_is_the_only_difference_it_makes(verifier: Verifier, built: Path) -> None:
+    right, wrong = (codes(judge(verifier, built / name)) for name in ("photo-instead-of-video", "wrong-check-digit"))
+    assert wrong - right == {"document_mrz_check_digit"}
+
+
+def test_the_portrait_on_the_specimen_is_the_person_of_the_selfie(verifier: Verifier, built: Path) -> None:
+    match = next(s for s in judge(verifier, built / "photo-instead-of-video").signals if s.detector == "match")
+    assert match.score is not None
+    assert match.score < verifier.bundle.thresholds.point("match", "fmr_1e3")
+
+
+def test_a_truncated_video_is_bad_input(verifier: Verifier, built: Path) -> None:
+    with pytest.raises(UnreadableError, match="truncated-video"):
+        judge(verifier, built / "truncated-video")
+
+
+def test_a_decision_repeats_bit_for_bit(verifier: Verifier, built: Path) -> None:
+    with Verifier() as another:
+        first, second = ({**judge(v, built / "printed-photo").to_json(), "took_ms": 0} for v in (verifier, another))
+    assert first == second
+
+
+def test_the_doctor_finds_nothing_wrong() -> None:
+    assert {c.name: c.detail for c in doctor.examine(Settings()) if not c.ok} == {}
