@@ -19,6 +19,7 @@ from kyc_guard.types import Float32Array, UInt8Array
 Rng: TypeAlias = np.random.Generator
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_MIDDLE_GREY = 0.22
 _LINEAR = (np.arange(256, dtype=np.float32) / 255.0) ** 2
 
 
@@ -51,19 +52,23 @@ def chance(rng: Rng, probability: float) -> bool:
 
 
 def to_linear(image_rgb: UInt8Array) -> Float32Array:
-    """(H, W, 3) uint8 -> (H, W, 3) float32 linear light in 0..1."""
+    """(H, W, 3) uint8 as stored -> (H, W, 3) float32 linear light in 0..1."""
     linear: Float32Array = cv2.LUT(image_rgb, _LINEAR)
     return linear
 
 
 def light_of(image_rgb: UInt8Array) -> float:
-    """Mean linear light of a stored picture, by its green channel."""
-    return float(cv2.mean(cv2.LUT(np.ascontiguousarray(image_rgb[::2, ::2, 1]), _LINEAR))[0])
+    """Centre-weighted mean linear light of a stored picture, by its green channel."""
+    h, w = image_rgb.shape[:2]
+    return float(cv2.mean(cv2.LUT(np.ascontiguousarray(image_rgb[h // 4 : h - h // 4, w // 4 : w - w // 4, 1]), _LINEAR))[0])
 
 
-def to_stored(linear: Float32Array) -> UInt8Array:
-    """Linear light, any range -> uint8 as stored; the inverse of `to_linear`."""
-    return to_uint8(cv2.sqrt(np.clip(linear, 0.0, 1.0)) * np.float32(255.0))
+def retouch(image_rgb: UInt8Array, light: float, share: float) -> UInt8Array:
+    """Who shows a picture shows a well exposed one: a gamma brings ``light`` (see `light_of`) ``share`` 0..1 of the way to middle grey."""
+    gamma = float(np.clip((math.log(_MIDDLE_GREY) / math.log(min(max(light, 0.005), 0.9))) ** share, 0.5, 1.6))
+    curve = np.round(255.0 * (np.arange(256) / 255.0) ** gamma).astype(np.uint8)
+    retouched: UInt8Array = cv2.LUT(image_rgb, curve)
+    return retouched
 
 
 def to_uint8(values: Float32Array) -> UInt8Array:
@@ -224,7 +229,7 @@ class Camera:
 
     Attributes:
         resolution: sensor pixels per picture pixel; below 1 the attack was filmed from further away or by a poorer camera.
-        exposure: mean linear light relative to that of the original picture.
+        exposure: mean linear light relative to what the meter wants. metering: 0 the original picture's light, 1 a middle grey.
         white_balance: gains of R, G, B.
         haze: stray light in the lens, share of the mean light added everywhere. bloom: share spread around highlights.
         blur_px, motion_px, motion_deg: defocus and shake, in sensor pixels.
@@ -234,6 +239,7 @@ class Camera:
 
     resolution: float
     exposure: float
+    metering: float
     white_balance: tuple[float, float, float]
     haze: float
     bloom: float
@@ -255,12 +261,13 @@ class Camera:
 
 def draw_camera(rng: Rng, exposure: tuple[float, float] = (0.7, 1.4)) -> Camera:
     """A webcam or phone: most draws ordinary, some over-exposed, hazy, blurred, noisy or of low resolution."""
-    warmth, tint = float(rng.normal(0, 0.07)), float(rng.normal(0, 0.03))
+    warmth, tint = float(rng.normal(0, 0.10)), float(rng.normal(0, 0.04))
     return Camera(
         resolution=uniform(rng, 0.45, 0.8) if chance(rng, 0.4) else uniform(rng, 0.8, 1.15),
         exposure=log_uniform(rng, *exposure),
+        metering=uniform(rng, 0.2, 1.0),
         white_balance=(math.exp(warmth), math.exp(tint), math.exp(-warmth)),
-        haze=uniform(rng, 0.0, 0.35) if chance(rng, 0.35) else uniform(rng, 0.0, 0.08),
+        haze=uniform(rng, 0.0, 0.4) if chance(rng, 0.2) else uniform(rng, 0.0, 0.06),
         bloom=uniform(rng, 0.05, 0.35) if chance(rng, 0.3) else 0.0,
         vignette=uniform(rng, 0.0, 0.35) if chance(rng, 0.5) else 0.0,
         blur_px=float(rng.gamma(2.0, 0.28)),
@@ -268,8 +275,8 @@ def draw_camera(rng: Rng, exposure: tuple[float, float] = (0.7, 1.4)) -> Camera:
         motion_deg=uniform(rng, 0.0, 180.0),
         noise=log_uniform(rng, 0.0015, 0.02),
         bayer=chance(rng, 0.7),
-        contrast=uniform(rng, 0.85, 1.2),
-        saturation=uniform(rng, 0.7, 1.25),
+        contrast=uniform(rng, 0.85, 1.35),
+        saturation=uniform(rng, 0.75, 1.45),
         sharpen=uniform(rng, 0.2, 1.2) if chance(rng, 0.5) else 0.0,
         quality=int(rng.integers(45, 96)) if chance(rng, 0.6) else 0,
     )
@@ -283,10 +290,10 @@ def expose(camera: Camera, linear: Float32Array, rng: Rng, *, height: int, width
     """
     h, w = linear.shape[:2]
     linear = _lens(camera, linear)
-    mean = float(cv2.mean(linear)[1])
-    gain = camera.exposure * mean_light / max(mean, 1e-3)
+    target = camera.exposure * max(mean_light, 0.01) ** (1.0 - camera.metering) * _MIDDLE_GREY**camera.metering
+    gain = target / max(float(cv2.mean(linear[h // 4 : h - h // 4, w // 4 : w - w // 4])[1]), 1e-3)
     light = cv2.multiply(linear, (*(gain * g for g in camera.white_balance), 0.0))
-    stray = camera.haze * camera.exposure * mean_light
+    stray = camera.haze * target
     if camera.bloom:
         # Highlights beyond saturation spread in the lens and the sensor: the glow round a bright display in a dark room.
         glow = wide_blur(light, max(8.0, w / 10))
@@ -336,9 +343,14 @@ def _sensor(camera: Camera, encoded: Float32Array, rng: Rng) -> UInt8Array:
     return demosaiced
 
 
+def saturation_matrix(saturation: float) -> Float32Array:
+    """(3, 3) float32 that scales the distance from grey and keeps luma; for `cv2.transform`."""
+    matrix: Float32Array = np.eye(3, dtype=np.float32) * np.float32(saturation) + LUMA * np.float32(1.0 - saturation)
+    return matrix
+
+
 def _processing(camera: Camera, stored: UInt8Array, height: int, width: int) -> UInt8Array:
-    grey = LUMA * np.float32(1.0 - camera.saturation)
-    mix = camera.contrast * (np.eye(3, dtype=np.float32) * np.float32(camera.saturation) + grey[None, :])
+    mix = camera.contrast * saturation_matrix(camera.saturation)
     offset = 110.0 * (1.0 - camera.contrast)
     image: UInt8Array = cv2.transform(stored, np.c_[mix, np.full(3, offset, np.float32)])
     if camera.sharpen:

@@ -22,6 +22,8 @@ from kyc_guard.attacks.optics import (
     expose,
     light_of,
     log_uniform,
+    retouch,
+    saturation_matrix,
     to_linear,
     to_uint8,
     uniform,
@@ -36,7 +38,8 @@ _ANGLES_DEG = (15.0, 75.0, 0.0, 45.0)
 """Cyan, magenta, yellow, black: the angles at which four screens beat least (offset printing's custom)."""
 
 # Optical density of full ink (rows R, G, B; columns C, M, Y, K): real inks absorb in each other's bands, hence the small gamut.
-_INKS = np.array([(1.25, 0.15, 0.03, 1.4), (0.35, 1.2, 0.10, 1.4), (0.15, 0.55, 1.0, 1.4)], np.float32) * np.float32(math.log(10))
+# Rows of C, M, Y have one sum, so that equal inks are neutral.
+_INKS = np.array([(1.25, 0.12, 0.05, 1.4), (0.22, 1.1, 0.10, 1.4), (0.08, 0.32, 1.02, 1.4)], np.float32) * np.float32(math.log(10))
 
 LEFT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
 RIGHT_EYE = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
@@ -50,12 +53,14 @@ class Range:
     Attributes:
         screen: "dot" or "line" (AM halftone), "noise" (inkjet dither), "diffusion" (blue noise), "none" (photo paper, dye sublimation).
         pitch: halftone cells per picture pixel. depth: how much of the screen the dot spread leaves visible.
-        grey: black toner only. bend: greatest curl. gloss: greatest strength of the glare strip.
+        density: of full ink, relative to office printers. grey: black toner only. bend: greatest curl.
+        gloss: greatest strength of the glare strip.
     """
 
     screen: str
     pitch: tuple[float, float]
     depth: tuple[float, float]
+    density: tuple[float, float] = (0.75, 1.2)
     grey: bool = False
     bend: float = 0.6
     gloss: float = 0.6
@@ -66,6 +71,7 @@ class Paper:
     """One print: ink, screen, paper and the light on it.
 
     Attributes:
+        retouch: share of the way to a well exposed picture. vivid: the printer driver's saturation.
         pitch, depth, screen, grey: as in `Range`. phase_deg: turn of all screens. gain: dot gain at half tone. density: of the inks
             relative to full. black: share of the common ink replaced by black. cast: ink amounts relative to neutral.
         white_rgb: reflectance of bare paper. grain: relative deviation of its texture. streaks: of the print head's bands.
@@ -73,6 +79,8 @@ class Paper:
         glare: position along the bend, width, strength. angle_deg: direction of the strip where the paper is flat.
     """
 
+    retouch: float
+    vivid: float
     screen: str
     pitch: float
     depth: float
@@ -94,24 +102,26 @@ class Paper:
 
 def draw_paper(rng: Rng, ranges: Range) -> Paper:
     """One print of the range; most draws moderate."""
-    warm = float(rng.normal(0.02, 0.04))
+    warm = float(rng.normal(0.0, 0.05))
     return Paper(
+        retouch=uniform(rng, 0.0, 1.0),
+        vivid=uniform(rng, 0.9, 1.6),
         screen=ranges.screen,
         pitch=log_uniform(rng, *ranges.pitch),
-        depth=uniform(rng, *ranges.depth),
+        depth=ranges.depth[0] + (ranges.depth[1] - ranges.depth[0]) * float(rng.beta(1.0, 2.5)),
         phase_deg=uniform(rng, -12, 12),
         grey=ranges.grey,
-        gain=uniform(rng, 0.0, 0.22),
-        density=uniform(rng, 0.65, 1.05),
+        gain=uniform(rng, 0.0, 0.18),
+        density=uniform(rng, *ranges.density),
         black=uniform(rng, 0.0, 0.7),
-        cast=(1.0 + float(rng.normal(0, 0.07)), 1.0 + float(rng.normal(0, 0.06)), 1.0 + float(rng.normal(0, 0.08))),
+        cast=(1.0 + float(rng.normal(0, 0.08)), 1.0 + float(rng.normal(0, 0.07)), 1.0 + float(rng.normal(0, 0.12))),
         white_rgb=(uniform(rng, 0.8, 0.95), uniform(rng, 0.8, 0.93), uniform(rng, 0.8, 0.93) - warm),
-        grain=log_uniform(rng, 0.003, 0.04),
+        grain=log_uniform(rng, 0.003, 0.03),
         streaks=uniform(rng, 0.01, 0.05) if chance(rng, 0.25) else 0.0,
         blur_px=uniform(rng, 0.3, 1.2),
         light=(float(rng.normal(0, 0.15)), float(rng.normal(0, 0.15))),
         curl=float(rng.normal(0, 0.35)),
-        glare=(uniform(rng, -1, 1), log_uniform(rng, 0.06, 0.5), uniform(rng, 0.05, ranges.gloss) if chance(rng, 0.3) else 0.0),
+        glare=(uniform(rng, -1, 1), log_uniform(rng, 0.06, 0.5), uniform(rng, 0.05, ranges.gloss) if chance(rng, 0.25) else 0.0),
         angle_deg=uniform(rng, 0, 180),
     )
 
@@ -122,6 +132,7 @@ def ink(image_rgb: UInt8Array, paper: Paper, rng: Rng) -> UInt8Array:
     Ink coverages become densities and densities add (Beer-Lambert, with Yule-Nielsen's n large as for photo paper); a halftone's
     threshold is softened by ``depth`` because at portrait size the camera sees several cells in a pixel.
     """
+    image_rgb = cv2.transform(retouch(image_rgb, light_of(image_rgb), paper.retouch), saturation_matrix(paper.vivid))
     cmy = [blur(255 - plane, paper.blur_px).astype(np.float32) / np.float32(255.0) for plane in cv2.split(image_rgb)]
     if paper.grey:
         planes = [cmy[0] * LUMA[0] + cmy[1] * LUMA[1] + cmy[2] * LUMA[2]]
@@ -189,7 +200,7 @@ def _lit(linear: Float32Array, paper: Paper, pose: Pose) -> Float32Array:
     lit: Float32Array = linear * np.maximum(shade, 0.15)[:, :, None]
     position, breadth, strength = paper.glare
     if strength:
-        strip = np.float32(strength) * np.exp(-(((t - np.float32(position)) / np.float32(breadth)) ** 2))
+        strip = np.float32(strength * 2.0 * cv2.mean(lit)[1]) * np.exp(-(((t - np.float32(position)) / np.float32(breadth)) ** 2))
         lit = lit + strip[:, :, None]
     return lit
 
@@ -211,7 +222,7 @@ def hold(
 def draw_optics(rng: Rng, face: FaceImage, ranges: Range) -> tuple[Paper, Camera, Pose, Surround | None]:
     """One print, camera, pose and surround of the range; an edge is seen in a third of the draws."""
     paper = draw_paper(rng, ranges)
-    camera = draw_camera(rng, exposure=(0.55, 1.35))
+    camera = draw_camera(rng, exposure=(0.6, 1.6))
     pose = draw_pose(rng, rotation_deg=6.0, tilt=0.12, bend=ranges.bend if chance(rng, 0.6) else 0.0)
     edge = chance(rng, 0.35)
     return paper, camera, pose, draw_surround(rng, face, rims_rgb=_RIMS_RGB, rim=0.12, hands=0.6) if edge else None
@@ -234,11 +245,11 @@ def cut_holes(rng: Rng, face: FaceImage, behind_rgb: UInt8Array, sheet_rgb: UInt
     """
     unit = face_width(face.landmarks_px)
     parts = [LEFT_EYE, RIGHT_EYE] + ([MOUTH] if chance(rng, mouth) else [])
-    grow = (uniform(rng, 0.9, 1.5), uniform(rng, 1.2, 2.6))
+    grow = (uniform(rng, 0.9, 1.3), uniform(rng, 1.0, 2.2))
     outlines = [_cut_outline(rng, face.landmarks_px[list(part)], grow, jagged=jagged) for part in parts]
     depth = unit * uniform(rng, 0.01, 0.05)
     fall, shadow = float(rng.normal(0, depth / 2)), uniform(rng, 0.1, 0.6)
-    light, shine = uniform(rng, 0.5, 1.1), uniform(rng, 0.0, 2.0)
+    light, shine = uniform(rng, 0.5, 1.0), 2.0 * float(rng.beta(1.0, 3.0))
 
     cut = sheet_rgb.copy()
     # Work only where holes and their edges are: a third of a chip, a hundredth of a frame.
@@ -310,10 +321,10 @@ def print_cut(rng: Rng, face: FaceImage, donor: FaceImage | None, *, ranges: Ran
     return Attacked(image, np.ones((height, width), np.float32), pose.move(face.landmarks_px, height, width))
 
 
-HALFTONE = Range("dot", pitch=(0.18, 1.6), depth=(0.05, 0.6))
-INKJET = Range("noise", pitch=(1.0, 1.0), depth=(0.03, 0.35))
-PHOTO = Range("none", pitch=(1.0, 1.0), depth=(0.0, 0.0), gloss=1.0)
-LASER_GREY = Range("dot", pitch=(0.2, 0.9), depth=(0.1, 0.7), grey=True, gloss=0.2)
+HALFTONE = Range("dot", pitch=(0.3, 2.0), depth=(0.02, 0.5))
+INKJET = Range("noise", pitch=(1.0, 1.0), depth=(0.02, 0.3))
+PHOTO = Range("none", pitch=(1.0, 1.0), depth=(0.0, 0.0), density=(0.9, 1.6), gloss=1.0)
+LASER_GREY = Range("dot", pitch=(0.3, 1.5), depth=(0.03, 0.6), grey=True, gloss=0.2)
 LINE_SCREEN = Range("line", pitch=(0.25, 0.8), depth=(0.1, 0.5), bend=0.8)
 DIFFUSION = Range("diffusion", pitch=(1.0, 1.0), depth=(0.1, 0.6), bend=0.3)
 

@@ -21,6 +21,7 @@ from kyc_guard.attacks.optics import (
     jpeg,
     light_of,
     log_uniform,
+    retouch,
     smooth_field,
     to_linear,
     uniform,
@@ -59,7 +60,8 @@ class Display:
             is left after diffusers and screen protectors. duty: lit share of a sub-pixel's cell along the row and across.
         aperture: photosite width in sensor pixels. gamma: relative to the picture's own. white: light of R, G, B at white.
         falloff: change of light to the right and down (viewing angle). band: amplitude, cycles over the frame and phase of the
-            refresh band. glare: x, y, radius (halves of the frame), strength. kept: share of resolution and JPEG quality of the file shown.
+            refresh band. glare: x, y, radius (halves of the frame), strength in mean light.
+        retouch: share of the way to a well exposed picture. kept: share of resolution and JPEG quality of the file shown.
     """
 
     layout: str
@@ -77,6 +79,7 @@ class Display:
     glare: tuple[tuple[float, float, float, float], ...]
     reflection_seed: int
     reflection: float
+    retouch: float
     kept: tuple[float, int]
 
 
@@ -84,8 +87,8 @@ def draw_display(rng: Rng, ranges: Range) -> Display:
     """One display of the range; most draws moderate."""
     blue = uniform(rng, *ranges.blue)
     glare = tuple(
-        (uniform(rng, -1, 1), uniform(rng, -1, 1), log_uniform(rng, 0.08, 0.6), uniform(rng, 0.1, 0.9))
-        for _ in range(int(rng.integers(1, 4)) if chance(rng, 0.25) else 0)
+        (uniform(rng, -1, 1), uniform(rng, -1, 1), log_uniform(rng, 0.05, 0.5), log_uniform(rng, 0.1, 2.0))
+        for _ in range(int(rng.integers(1, 4)) if chance(rng, 0.2) else 0)
     )
     return Display(
         layout=ranges.layout,
@@ -94,15 +97,16 @@ def draw_display(rng: Rng, ranges: Range) -> Display:
         depth=float(rng.beta(1.5, 2.0)),
         duty=(uniform(rng, 0.22, 0.32), uniform(rng, 0.7, 0.95)),
         aperture=uniform(rng, 0.5, 1.0),
-        gamma=uniform(rng, 0.8, 1.3),
+        gamma=uniform(rng, 0.8, 1.4),
         white=(1.0 - 0.8 * blue, 1.0 - 0.25 * blue, 1.0 + 0.8 * blue),
-        lift=uniform(rng, *ranges.lift),
-        saturation=uniform(rng, 0.75, 1.2),
+        lift=ranges.lift[0] + (ranges.lift[1] - ranges.lift[0]) * float(rng.beta(1.0, 2.5)),
+        saturation=uniform(rng, 0.75, 1.4),
         falloff=(float(rng.normal(0, 0.10)), float(rng.normal(0, 0.14))),
         band=(uniform(rng, 0.03, 0.2) if chance(rng, 0.25) else 0.0, log_uniform(rng, 0.4, 4.0), uniform(rng, 0, 1)),
         glare=glare,
         reflection_seed=int(rng.integers(2**31)),
-        reflection=uniform(rng, 0.02, 0.12) if chance(rng, 0.4) else 0.0,
+        reflection=uniform(rng, 0.02, 0.3) if chance(rng, 0.3) else 0.0,
+        retouch=uniform(rng, 0.0, 1.0),
         kept=(uniform(rng, 0.4, 1.0) if chance(rng, 0.5) else 1.0, int(rng.integers(40, 95)) if chance(rng, 0.6) else 0),
     )
 
@@ -176,7 +180,8 @@ def _reflect(light: Float32Array, display: Display) -> Float32Array:
         extra += np.float32(strength) * np.exp(-(x * x + y * y) / np.float32(radius * radius))
     if display.reflection:
         extra += np.float32(display.reflection) * (1.0 + smooth_field(np.random.default_rng(display.reflection_seed), h, w, 5))
-    wide: Float32Array = cv2.resize(extra, (width, height), interpolation=cv2.INTER_LINEAR)
+    mean = np.float32(cv2.mean(light)[1])
+    wide: Float32Array = cv2.resize(extra * mean, (width, height), interpolation=cv2.INTER_LINEAR)
     return light + wide[:, :, None]
 
 
@@ -194,7 +199,8 @@ def show(
     """One picture on the display as the camera stores it; ``rng`` is used for the sensor's noise alone."""
     height, width = image_rgb.shape[:2]
     h, w = camera.frame_size(height, width)
-    scene, shown = put_in_scene(_played(image_rgb, display), pose, surround, h, w)
+    mean_light = light_of(image_rgb) if mean_light is None else mean_light
+    scene, shown = put_in_scene(_played(retouch(image_rgb, mean_light, display.retouch), display), pose, surround, h, w)
     linear = to_linear(scene)
     if abs(display.gamma - 1.0) > 0.02:
         linear = cv2.pow(linear, display.gamma)
@@ -204,7 +210,7 @@ def show(
         light = light * grid if shown is None else light * (1.0 + shown[:, :, None] * (grid - 1.0))
     if display.glare or display.reflection:
         light = _reflect(light, display)
-    return expose(camera, light, rng, height=height, width=width, mean_light=light_of(image_rgb) if mean_light is None else mean_light)
+    return expose(camera, light, rng, height=height, width=width, mean_light=mean_light)
 
 
 def _played(image_rgb: UInt8Array, display: Display) -> UInt8Array:
@@ -246,8 +252,8 @@ def replay(rng: Rng, face: FaceImage, donor: FaceImage | None, *, ranges: Range)
 MONITOR = Range(pitch=(0.35, 1.2), layout="stripe", exposure=(0.7, 1.4), blue=(-0.05, 0.3), lift=(0.0, 0.08), bezel=0.15)
 PHONE = Range(pitch=(0.9, 3.5), layout="stripe", exposure=(0.7, 1.6), blue=(-0.05, 0.3), lift=(0.0, 0.12), bezel=0.4)
 RETINA = Range(pitch=(4.0, 8.0), layout="none", exposure=(0.7, 1.5), blue=(-0.1, 0.25), lift=(0.0, 0.15), bezel=0.2)
-DARK_ROOM = Range(pitch=(1.2, 5.0), layout="stripe", exposure=(1.5, 3.2), blue=(0.1, 0.45), lift=(0.0, 0.05), bezel=0.25)
-HAZY = Range(pitch=(3.0, 8.0), layout="none", exposure=(0.8, 1.4), blue=(-0.15, 0.15), lift=(0.1, 0.4), bezel=0.1)
+DARK_ROOM = Range(pitch=(1.2, 5.0), layout="stripe", exposure=(1.2, 2.6), blue=(0.1, 0.45), lift=(0.0, 0.05), bezel=0.25)
+HAZY = Range(pitch=(3.0, 8.0), layout="none", exposure=(0.8, 1.4), blue=(-0.15, 0.15), lift=(0.06, 0.3), bezel=0.1)
 OLED = Range(pitch=(0.5, 3.0), layout="pentile", exposure=(0.7, 1.8), blue=(-0.05, 0.3), lift=(0.0, 0.05), bezel=0.4)
 WARM_TABLET = Range(pitch=(1.6, 2.4), layout="stripe", exposure=(0.6, 1.1), blue=(-0.35, -0.1), lift=(0.05, 0.2), bezel=0.3)
 
