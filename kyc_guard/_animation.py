@@ -50,6 +50,7 @@ def _webp(data: bytes) -> list[tuple[int, int]]:
 def _gif(data: bytes) -> list[tuple[int, int]]:
     """Source: GIF89a specification, sections 18-23."""
     found = []
+    canvas_width, canvas_height = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
     at = 13 + _colour_table(data[10:11])
     delay_ms = 0
     while at + 10 <= len(data):
@@ -58,6 +59,9 @@ def _gif(data: bytes) -> list[tuple[int, int]]:
                 delay_ms = 10 * int.from_bytes(data[at + 4 : at + 6], "little")
             at = _after_blocks(data, at + 2)
         elif data[at] == 0x2C:  # image: descriptor, colour table, code size, data
+            left, top, width, height = (int.from_bytes(data[at + i : at + i + 2], "little") for i in (1, 3, 5, 7))
+            if left + width > canvas_width or top + height > canvas_height:
+                break  # Pillow would grow the canvas beyond what was checked
             end = _after_blocks(data, at + 11 + _colour_table(data[at + 9 : at + 10]))
             found.append((delay_ms, end - at))
             at, delay_ms = end, 0

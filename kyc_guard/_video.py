@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kyc_guard._mp4 import TOP_LEVEL, check_mp4
-from kyc_guard._sampling import SamplingPlan
+from kyc_guard._sampling import SamplingPlan, shrunk
+from kyc_guard._traces import edit_list, encoder_notes, has_c2pa
 from kyc_guard.config import Limits, Sampling
 from kyc_guard.errors import LimitError, UnreadableError
 from kyc_guard.types import Clip, ContainerFacts, Float32Array, Float64Array, StreamFacts, UInt8Array
@@ -45,7 +46,9 @@ _CODECS = (
     "aac,mp3,mp3float,mp2,mp2float,opus,libopus,vorbis,flac,alac,ac3,amrnb,amrwb,"
     "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s32le,pcm_f32le,pcm_u8,pcm_alaw,pcm_mulaw"
 )
-_ERRORS = (av.error.FFmpegError, ValueError, OverflowError, RuntimeError)
+_ERRORS = (av.error.FFmpegError, ValueError, ArithmeticError, RuntimeError)
+_SOUND_PACKETS_PER_FRAME = 8
+"""The shortest Opus packet, 2.5 ms, under the longest usual frame, 20 ms."""
 _TAGS = 64
 _TAG_CHARS = 200
 
@@ -58,10 +61,13 @@ def read_video(data: bytes, sha256: str, sampling: Sampling, limits: Limits, nam
         decoder = _Decoder(stream, packets, limits, name)
         shown = [i for i in packets.order if not packets.packets[i].is_discard] or list(packets.order)
         plan = SamplingPlan.of(packets.times_s[shown], packets.is_key[shown], sampling)
-        frames = decoder.frames({shown[p] for p in plan.wanted})
+        full, motion = {shown[p] for p in plan.wanted}, {shown[p] for p in plan.motion}
+        frames = decoder.frames(full | motion, lambda i, pixels: pixels if i in full else shrunk(pixels, sampling.motion_side_px))
+        small = {i: (time_s, shrunk(pixels, sampling.motion_side_px)) for i, (time_s, pixels) in frames.items() if i in motion}
+        motion_rgb, motion_timestamps_s = stack(small, motion, shrunk(np.empty(decoder.shape, np.uint8), sampling.motion_side_px).shape)
         spread, burst = {shown[p] for p in plan.spread}, {shown[p] for p in plan.burst}
-        spread_rgb, timestamps_s = _stack([frame for i, frame in frames.items() if i in spread], decoder.shape)
-        burst_rgb, burst_timestamps_s = _stack([frame for i, frame in frames.items() if i in burst], decoder.shape)
+        burst_rgb, burst_timestamps_s = stack(frames, burst, decoder.shape, keep=spread)
+        spread_rgb, timestamps_s = stack(frames, spread, decoder.shape)
         if not len(spread_rgb):
             raise UnreadableError(name, "has no frame that can be decoded", REMEDY)
         return Clip(
@@ -69,6 +75,8 @@ def read_video(data: bytes, sha256: str, sampling: Sampling, limits: Limits, nam
             timestamps_s=timestamps_s,
             burst_rgb=burst_rgb,
             burst_timestamps_s=burst_timestamps_s,
+            motion_rgb=motion_rgb,
+            motion_timestamps_s=motion_timestamps_s,
             is_still=len(shown) == 1,
             facts=_facts(container, stream, packets, decoder, data=data, sha256=sha256),
         )
@@ -199,17 +207,28 @@ class _Packets:
     is_key: NDArray[np.bool_]
     order: NDArray[np.int64]
     """(P,) decoding positions in presentation order."""
+    sound_times_s: Float64Array
+    sound_lengths_s: Float64Array
+    """(S,) each, on the clock of `raw_times_s`."""
 
 
 def _demux(container: Any, stream: Any, limits: Limits, name: str) -> _Packets:
+    sound = next(iter(container.streams.audio), None)
     for other in container.streams:
-        if other is not stream:
+        if other is not stream and other is not sound:
             other.discard = av.stream.Discard.all
     packets: list[Any] = []
+    sounds: list[tuple[float, float]] = []
     size_bytes = 0
+    tick_s = float(stream.time_base)
     first_s, last_s = math.inf, -math.inf
-    for packet in container.demux(stream):
+    for packet in container.demux([s for s in (stream, sound) if s is not None]):
         if not packet.size:
+            continue
+        if packet.stream is sound:
+            sounds.append(_sound_span(packet))
+            if len(sounds) > _SOUND_PACKETS_PER_FRAME * limits.max_frames:
+                raise LimitError(name, f"has more than {len(sounds)} pieces of sound", "send the file as the camera recorded it")
             continue
         if len(packets) == limits.max_frames:
             raise LimitError(name, f"has more than {limits.max_frames} frames", "send a shorter clip at a normal frame rate")
@@ -220,18 +239,28 @@ def _demux(container: Any, stream: Any, limits: Limits, name: str) -> _Packets:
         packet.opaque = [len(packets)]
         packets.append(packet)
         if packet.pts is not None:
-            time_s = float(packet.pts * packet.time_base)
+            time_s = packet.pts * tick_s
             first_s, last_s = min(first_s, time_s), max(last_s, time_s)
             if last_s - first_s > limits.max_duration_s:
                 raise LimitError(name, f"has frames more than {limits.max_duration_s:g} s apart", "send a shorter clip")
     if not packets:
         raise UnreadableError(name, "has a video stream without frames", REMEDY)
-    raw_times_s = np.array([math.nan if p.pts is None else float(p.pts * p.time_base) for p in packets])
+    raw_times_s = np.array([math.nan if p.pts is None else p.pts * tick_s for p in packets])
     rate = float(stream.average_rate or stream.guessed_rate or 0) or 30.0
-    times_s = _filled(raw_times_s, [None if p.dts is None else float(p.dts * p.time_base) for p in packets], 1.0 / rate)
+    times_s = _filled(raw_times_s, [None if p.dts is None else p.dts * tick_s for p in packets], 1.0 / rate)
     times_s -= _start_s(container)
     is_key = np.array([p.is_keyframe for p in packets])
-    return _Packets(packets, raw_times_s, times_s, is_key, np.argsort(times_s, kind="stable"))
+    sound_s = np.array(sounds, np.float64).reshape(-1, 2)
+    return _Packets(packets, raw_times_s, times_s, is_key, np.argsort(times_s, kind="stable"), sound_s[:, 0], sound_s[:, 1])
+
+
+def _sound_span(packet: Any) -> tuple[float, float]:
+    """Presentation time and length of a sound packet, NaN where the container has none."""
+    tick_s = float(packet.time_base)
+    return (
+        math.nan if packet.pts is None else packet.pts * tick_s,
+        packet.duration * tick_s if packet.duration else math.nan,
+    )
 
 
 def _filled(times_s: Float64Array, decode_times_s: Sequence[float | None], step_s: float) -> Float64Array:
@@ -241,6 +270,10 @@ def _filled(times_s: Float64Array, decode_times_s: Sequence[float | None], step_
         decode_s = decode_times_s[i]
         filled[i] = decode_s if decode_s is not None else filled[i - 1] + step_s if i else 0.0
     return filled
+
+
+_Kept = Callable[[int, UInt8Array], UInt8Array]
+"""Decoding position and pixels -> the pixels that are kept."""
 
 
 class _Decoder:
@@ -254,6 +287,7 @@ class _Decoder:
         self._name = name
         self.errors = 0
         self.rotation_deg = 0
+        self._kept: _Kept = lambda _, pixels: pixels
         self.sizes: Counter[tuple[int, ...]] = Counter()
 
     @property
@@ -261,8 +295,12 @@ class _Decoder:
         """(H, W, 3) of most wanted frames."""
         return self.sizes.most_common(1)[0][0] if self.sizes else (0, 0, 3)
 
-    def frames(self, wanted: set[int]) -> dict[int, tuple[float, UInt8Array]]:
-        """Presentation time and RGB pixels by decoding position, in presentation order; what cannot be decoded is left out."""
+    def frames(self, wanted: set[int], kept: _Kept) -> dict[int, tuple[float, UInt8Array]]:
+        """Presentation time and RGB pixels by decoding position, in presentation order; what cannot be decoded is left out.
+
+        ``kept`` says what is kept of a frame, so that a long clip need not be held in full size.
+        """
+        self._kept = kept
         found: dict[int, UInt8Array] = {}
         runs = self._runs(wanted)
         for start, stop in runs:
@@ -284,7 +322,7 @@ class _Decoder:
         keys = np.flatnonzero(self._packets.is_key)
         times_s = self._packets.times_s
         runs: list[tuple[int, int]] = []
-        for start, stop in sorted((_last(keys[(keys <= i) & (times_s[keys] <= times_s[i])]), i + 1) for i in wanted):
+        for start, stop in sorted((int(max(keys[(keys <= i) & (times_s[keys] <= times_s[i])], default=0)), i + 1) for i in wanted):
             # A frame shown before its own keyframe (open GOP) refers to the group before as well: the two are one stretch.
             if runs and start < runs[-1][1]:
                 runs[-1] = (runs[-1][0], max(stop, runs[-1][1]))
@@ -310,12 +348,9 @@ class _Decoder:
             if frame.width * frame.height > self._limits.max_frame_pixels:
                 raise _too_large(self._name, frame.width, frame.height, self._limits)
             if i in wanted and i not in found:
-                found[i], self.rotation_deg = _upright(frame)
-                self.sizes[found[i].shape] += 1
-
-
-def _last(positions: NDArray[np.int64]) -> int:
-    return int(positions[-1]) if positions.size else 0
+                pixels, self.rotation_deg = _upright(frame)
+                self.sizes[pixels.shape] += 1
+                found[i] = self._kept(i, pixels)
 
 
 def _upright(frame: Any) -> tuple[UInt8Array, int]:
@@ -333,13 +368,21 @@ def _upright(frame: Any) -> tuple[UInt8Array, int]:
     return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1], rotation_deg
 
 
-def _stack(frames: Sequence[tuple[float, UInt8Array]], shape: tuple[int, ...]) -> tuple[UInt8Array, Float64Array]:
-    """(T, *shape) pixels and (T,) times of the frames of that shape."""
-    kept = [(time_s, pixels) for time_s, pixels in frames if pixels.shape == shape]
-    stacked = np.empty((len(kept), *shape), np.uint8)
-    for i, (_, pixels) in enumerate(kept):
-        stacked[i] = pixels
-    return stacked, np.array([time_s for time_s, _ in kept], np.float64)
+def stack(
+    frames: dict[int, tuple[float, UInt8Array]], chosen: Collection[int], shape: tuple[int, ...], keep: Collection[int] = ()
+) -> tuple[UInt8Array, Float64Array]:
+    """(T, *shape) pixels and (T,) times of the chosen frames of that shape, which leave ``frames`` unless in ``keep``.
+
+    So the pixels of a 4K clip are never in memory twice.
+    """
+    stacked = np.empty((len(chosen), *shape), np.uint8)
+    times_s: list[float] = []
+    for i in [i for i in frames if i in chosen]:
+        time_s, pixels = frames[i] if i in keep else frames.pop(i)
+        if pixels.shape == shape:
+            stacked[len(times_s)] = pixels
+            times_s.append(time_s)
+    return stacked[: len(times_s)], np.array(times_s, np.float64)
 
 
 def _facts(container: Any, stream: Any, packets: _Packets, decoder: _Decoder, *, data: bytes, sha256: str) -> ContainerFacts:
@@ -365,6 +408,12 @@ def _facts(container: Any, stream: Any, packets: _Packets, decoder: _Decoder, *,
         keyframe_times_s=raw_s[packets.is_key[packets.order]],
         packet_sizes_bytes=np.array([p.size for p in packets.packets], np.int64)[packets.order],
         rotation_deg=decoder.rotation_deg,
+        decode_order=packets.order,
+        sound_times_s=packets.sound_times_s if packets.sound_times_s.size else None,
+        sound_lengths_s=packets.sound_lengths_s if packets.sound_times_s.size else None,
+        encoder_notes=encoder_notes(stream.codec_context.name, stream.codec_context.extradata or b"", bytes(packets.packets[0])),
+        edits=edit_list(data) if container.format.name.startswith("mov") else (),
+        has_c2pa=has_c2pa(data) if container.format.name.startswith("mov") else False,
     )
 
 

@@ -38,7 +38,7 @@ from PIL import (
 
 from kyc_guard import _video
 from kyc_guard._animation import Parts, animation_parts
-from kyc_guard._sampling import SamplingPlan
+from kyc_guard._sampling import SamplingPlan, shrunk
 from kyc_guard._video import AUDIO_RATE_HZ
 from kyc_guard.config import Limits, Sampling
 from kyc_guard.errors import LimitError, UnreadableError
@@ -281,19 +281,20 @@ def _read_animation(image: ImageFile.ImageFile, parts: Parts, data: bytes, *, sa
     if image.width * image.height > limits.max_frame_pixels:
         raise LimitError(name, f"has frames of {image.width}x{image.height}, more than {limits.max_frame_pixels} pixels", "send 1080p")
     plan = SamplingPlan.of(parts.times_s, np.arange(len(parts.sizes)) == 0, sampling)
-    frames: dict[int, UInt8Array] = {}
-    errors = 0
+    times_s = parts.times_s
+    shape = (image.height, image.width, 3)
+    frames: dict[int, tuple[float, UInt8Array]] = {}
     for i in plan.wanted:
         try:
             with _pillow_errors(name):
                 image.seek(i)
-                frames[i] = _rgb(image)
-        except UnreadableError:
-            errors = len(plan.wanted) - len(frames)
+                frames[i] = (float(times_s[i]), _rgb(image))
+        except UnreadableError:  # cut off here
             break
-    spread = [i for i in plan.spread if i in frames]
-    burst = [i for i in plan.burst if i in frames]
-    if not spread:
+    missing = len(plan.wanted) - len(frames)
+    burst_rgb, burst_timestamps_s = _video.stack(frames, plan.burst, shape, keep=plan.spread)
+    frames_rgb, timestamps_s = _video.stack(frames, plan.spread, shape)
+    if not len(frames_rgb):
         raise UnreadableError(name, "has no frame that can be decoded", _REMEDY)
     format_ = str(image.format).lower()
     facts = ContainerFacts(
@@ -301,21 +302,13 @@ def _read_animation(image: ImageFile.ImageFile, parts: Parts, data: bytes, *, sa
         size_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         duration_s=parts.duration_s,
-        streams=(StreamFacts("video", format_, width_px=image.width, height_px=image.height, frames=len(parts.sizes)),),
-        tags={"found.missing_frames": str(errors)} if errors else {},
-        packet_times_s=parts.times_s,
-        keyframe_times_s=parts.times_s[:1],
+        streams=(StreamFacts("video", format_, width_px=shape[1], height_px=shape[0], frames=len(parts.sizes)),),
+        tags={"found.missing_frames": str(missing)} if missing else {},
+        packet_times_s=times_s,
+        keyframe_times_s=times_s[:1],
         packet_sizes_bytes=np.array(parts.sizes, np.int64),
     )
-    empty = np.empty((0, image.height, image.width, 3), np.uint8)
-    return Clip(
-        frames_rgb=np.stack([frames[i] for i in spread]),
-        timestamps_s=parts.times_s[spread],
-        burst_rgb=np.stack([frames[i] for i in burst]) if burst else empty,
-        burst_timestamps_s=parts.times_s[burst],
-        is_still=False,
-        facts=facts,
-    )
+    return Clip(frames_rgb, timestamps_s, burst_rgb, burst_timestamps_s, is_still=False, facts=facts)
 
 
 def _array_frames(array: UInt8Array, limits: Limits, name: str) -> UInt8Array:
@@ -340,4 +333,14 @@ def _sampled_array(frames: UInt8Array, sampling: Sampling, facts: ContainerFacts
     times_s = np.arange(len(frames)) / _ARRAY_FPS
     plan = SamplingPlan.of(times_s, np.ones(len(frames), np.bool_), sampling)
     spread, burst = list(plan.spread), list(plan.burst)
-    return Clip(frames[spread], times_s[spread], frames[burst], times_s[burst], is_still=len(frames) == 1, facts=facts)
+    motion = list(plan.motion)
+    return Clip(
+        frames_rgb=frames[spread],
+        timestamps_s=times_s[spread],
+        burst_rgb=frames[burst],
+        burst_timestamps_s=times_s[burst],
+        motion_rgb=np.stack([shrunk(frames[i], sampling.motion_side_px) for i in motion]) if motion else frames[:0],
+        motion_timestamps_s=times_s[motion],
+        is_still=len(frames) == 1,
+        facts=facts,
+    )

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kyc_guard._sampling import SamplingPlan
+from kyc_guard._video import _filled
 from kyc_guard.config import Limits, Sampling
 from kyc_guard.errors import InputError, LimitError, UnreadableError
 from kyc_guard.media import AUDIO_RATE_HZ, media_name, media_sha256, read_audio, read_clip, read_image
@@ -125,6 +126,27 @@ def test_a_variable_frame_rate_keeps_its_times(options: dict[str, str]) -> None:
 
     assert makers.numbers(clip.frames_rgb) == list(range(20))
     assert np.allclose(clip.timestamps_s, np.array(times_ms) / 1000, atol=1e-3)
+
+
+def test_frames_with_equal_times_are_spread_by_number() -> None:
+    data = makers.patched(makers.clip(options={"bf": "0"}), b"stts", 12, ">I", 0)
+    clip = read_clip(data, SAMPLING, LIMITS)
+
+    shown = makers.numbers(clip.frames_rgb)
+    assert [i * 6 // 50 for i in shown] == [0, 1, 2, 3, 4, 5]
+    assert (np.diff(clip.timestamps_s) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("times_s", "decode_times_s", "expected"),
+    [
+        ([0.0, np.nan, 0.2], [0.0, 0.1, 0.2], [0.0, 0.1, 0.2]),
+        ([np.nan] * 3, [None] * 3, [0.0, 0.5, 1.0]),
+        ([3.0, np.nan, -1.0, np.nan], [None] * 4, [3.0, 3.5, -1.0, -0.5]),
+    ],
+)
+def test_missing_times_are_filled(times_s: list[float], decode_times_s: list[float | None], expected: list[float]) -> None:
+    assert _filled(np.array(times_s), decode_times_s, 0.5).tolist() == expected
 
 
 def test_times_count_from_zero_where_the_container_starts_late() -> None:
@@ -252,6 +274,18 @@ def test_animated_pictures_are_clips(format_: str) -> None:
 def test_animated_pictures_obey_limits(format_: str, limits: Limits, frames: int) -> None:
     with pytest.raises(LimitError, match=r"anim: .* Remedy: "):
         read_clip(makers.animation(format_, frames), SAMPLING, limits, "anim")
+
+
+def test_gif_frames_outside_the_canvas_are_not_decoded() -> None:
+    data = bytearray(makers.animation("GIF", 6))
+    at = -1
+    for _ in range(4):
+        at = data.index(b"\x2c\0\0\0\0", at + 1)
+    data[at + 5 : at + 9] = b"\xff\xff\xff\xff"
+    clip = read_clip(bytes(data), SAMPLING, LIMITS)
+
+    assert makers.numbers(clip.frames_rgb) == [0, 1, 2]
+    assert clip.frames_rgb.shape == (3, 96, 128, 3)
 
 
 def test_a_cut_gif_gives_what_is_left_and_a_cut_webp_is_refused() -> None:
