@@ -44,6 +44,10 @@ class Sampling(BaseModel, frozen=True):
     """Spread evenly over the clip."""
     burst_frames: int = Field(default=24, ge=0, le=512)
     """Consecutive frames from the clip's middle, for questions about motion."""
+    motion_hz: float = Field(default=0.0, ge=0.0, le=30.0)
+    """Frames a second, over the whole clip, shrunk to ``motion_side_px``, for questions about movements; 0 = none."""
+    motion_side_px: int = Field(default=480, ge=64, le=1920)
+    """Longest side of those frames. MediaPipe's nets look at 128 and 192 px."""
 
 
 def _default_weights_dir() -> Path:

@@ -60,6 +60,8 @@ class Challenge:
     actions: tuple[str, ...] = ()
     issued_at: str | None = None
     expires_at: str | None = None
+    prompts_s: tuple[float, ...] = ()
+    """When in the clip each action was asked, seconds from its start; empty: one after the other, at the applicant's own pace."""
 
 
 _TOML_KEYS = {"id", "subject", "document", "selfie", "challenge", "claims", "device"}
@@ -154,13 +156,20 @@ def _table(data: Mapping[str, Any], key: str, source: Path | str) -> Mapping[str
 def _challenge(table: Mapping[str, Any], source: Path | str) -> Challenge | None:
     if not table:
         return None
-    if wrong := sorted(set(table) - {"nonce", "phrase", "actions", "issued_at", "expires_at"}):
-        raise SchemaError(source, f"unknown key challenge.{wrong[0]}", "use nonce, phrase, actions, issued_at, expires_at")
+    if wrong := sorted(set(table) - {"nonce", "phrase", "actions", "prompts_s", "issued_at", "expires_at"}):
+        raise SchemaError(source, f"unknown key challenge.{wrong[0]}", "use nonce, phrase, actions, prompts_s, issued_at, expires_at")
     actions = table.get("actions", [])
     if not isinstance(actions, list | tuple):
         raise SchemaError(source, "challenge.actions must be a list of names", 'write actions = ["blink"]')
-    texts = {k: _string(v, f"challenge.{k}", source) for k, v in table.items() if k != "actions"}
-    return Challenge(**texts, actions=tuple(_string(a, "challenge.actions", source) for a in actions))
+    prompts = table.get("prompts_s", [])
+    if not isinstance(prompts, list | tuple) or not all(isinstance(p, int | float) and math.isfinite(p) and p >= 0 for p in prompts):
+        raise SchemaError(source, "challenge.prompts_s must be a list of seconds", "write prompts_s = [1.0, 4.2]")
+    if prompts and (len(prompts) != len(actions) or sorted(prompts) != list(prompts)):
+        raise SchemaError(source, "challenge.prompts_s must rise and have one entry an action", "write one time for every action")
+    texts = {k: _string(v, f"challenge.{k}", source) for k, v in table.items() if k not in {"actions", "prompts_s"}}
+    return Challenge(
+        **texts, actions=tuple(_string(a, "challenge.actions", source) for a in actions), prompts_s=tuple(float(p) for p in prompts)
+    )
 
 
 def _string(value: Any, key: str, source: Path | str) -> str:
@@ -252,6 +261,17 @@ class StreamFacts:
     time_base: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One entry of an MP4 edit list: which part of the track is to be shown."""
+
+    duration_s: float
+    """0 = to the end."""
+    media_time_s: float | None
+    """Where in the track the part begins; ``None`` = show nothing."""
+    rate: float = 1.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ContainerFacts:
     """What a file says of itself; forensics read these, they prove nothing alone."""
@@ -268,6 +288,18 @@ class ContainerFacts:
     packet_sizes_bytes: NDArray[np.int64] | None = None
     """(P,) sizes, in the order of `packet_times_s`."""
     rotation_deg: int = 0
+    decode_order: NDArray[np.int64] | None = None
+    """(P,) place of each packet in the file, in the order of `packet_times_s`; where it falls, frames were reordered (B-frames)."""
+    sound_times_s: Float64Array | None = None
+    """(S,) presentation times of the first sound stream's packets, on the clock of `packet_times_s`."""
+    sound_lengths_s: Float64Array | None = None
+    """(S,) how long the samples of each play."""
+    encoder_notes: tuple[str, ...] = ()
+    """Texts an encoder left inside the video stream (H.264 and HEVC user data)."""
+    edits: tuple[Edit, ...] = ()
+    """Edit list of the video track."""
+    has_c2pa: bool = False
+    """Whether the file carries a C2PA manifest; its truth is not checked."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -287,6 +319,9 @@ class Clip:
     burst_timestamps_s: Float64Array
     is_still: bool
     facts: ContainerFacts
+    motion_rgb: UInt8Array = field(default_factory=lambda: np.empty((0, 0, 0, 3), np.uint8))
+    """(M, h, w, 3) uint8 RGB, shrunk: frames at an even rate for questions about movements; M is 0 unless `Sampling.motion_hz` asks."""
+    motion_timestamps_s: Float64Array = field(default_factory=lambda: np.empty(0, np.float64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,6 +334,8 @@ class Evidence:
     """Faces of ``clip.frames_rgb``."""
     burst_track: FaceTrack | None = None
     """Faces of ``clip.burst_rgb``."""
+    motion_track: FaceTrack | None = None
+    """Faces of ``clip.motion_rgb``, in its pixels."""
     audio: Float32Array | None = None
     """(N,) float32 in [-1, 1], mono, 16 kHz."""
     documents_rgb: tuple[UInt8Array, ...] = ()
