@@ -87,7 +87,7 @@ def test_another_seed_gives_another_picture(attack: Attack) -> None:
     ("face", "donor"),
     [
         pytest.param(drawn_face(64), drawn_face(300, seed=1), id="64 px from a large donor"),
-        pytest.param(drawn_face(400, height=520), drawn_face(64, seed=1), id="large portrait format from 64 px"),
+        pytest.param(drawn_face(300, height=400), drawn_face(64, seed=1), id="large portrait format from 64 px"),
         pytest.param(drawn_face(), drawn_face(seed=1, grey=True), id="grey donor"),
         pytest.param(drawn_face(grey=True), drawn_face(seed=1), id="onto grey"),
         pytest.param(drawn_face(), drawn_face(seed=1, turn=0.9), id="donor in profile"),
@@ -117,7 +117,7 @@ def test_a_missing_donor_still_gives_a_valid_picture(attack: Attack) -> None:
     assert attacked.mask.max() > 0
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("attack", LOCAL, ids=lambda a: a.name)
 def test_a_local_attack_changes_nothing_outside_its_mask(attack: Attack, seed: int) -> None:
     face, donor = drawn_face(200), drawn_face(180, seed=1)
@@ -127,6 +127,15 @@ def test_a_local_attack_changes_nothing_outside_its_mask(attack: Attack, seed: i
     if not touched.all():
         assert difference[~touched].max() <= 1
     assert difference[touched].mean() > 0.1
+
+
+@pytest.mark.parametrize("attack", LOCAL, ids=lambda a: a.name)
+def test_the_same_seed_treats_the_next_frame_alike(attack: Attack) -> None:
+    face, donor = drawn_face(200), drawn_face(180, seed=1)
+    grown = FaceImage(face.image_rgb, (face.landmarks_px - 100) * np.float32(1.02) + 101)
+    for seed in range(4):
+        this, following = apply(attack, face, donor, seed), apply(attack, grown, donor, seed)
+        assert np.abs(this.mask - following.mask).mean() < 0.03
 
 
 @pytest.mark.parametrize("attack", GENERATED, ids=lambda a: a.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from kyc_guard.attacks.hulls import branch
 from kyc_guard.types import Float32Array, Float64Array, UInt8Array
 
 # ITU-R BT.601 luma and colour differences; rows Y, R-Y, B-Y.
@@ -165,7 +166,7 @@ def reencode(image_rgb: UInt8Array, quality: int) -> UInt8Array:
 
 def add_noise(rng: np.random.Generator, image_rgb: UInt8Array, sigma: float, grain_px: float = 0.0) -> UInt8Array:
     """Gaussian noise of ``sigma`` levels, mostly in luma as after a video codec; ``grain_px`` > 0 makes it coarse."""
-    luma = rng.standard_normal(image_rgb.shape[:2], dtype=np.float32)
+    luma = branch(rng).standard_normal(image_rgb.shape[:2], dtype=np.float32)
     if grain_px > 0.3:
         luma = cv2.GaussianBlur(luma, (0, 0), grain_px)
         luma /= max(float(luma.std()), 1e-6)

@@ -61,6 +61,7 @@ def rebuild(rng: np.random.Generator, image_rgb: UInt8Array) -> UInt8Array:
     """A picture decoded from a coarse code: weak texture gone, strong edges kept, the amount changing from one 8 px cell to the next."""
     height_px, width_px = image_rgb.shape[:2]
     cells = (max(2, height_px // 8), max(2, width_px // 8))
+    cell_rng = hulls.branch(rng)
     level, bands = image_rgb.astype(np.float32), []
     for step in (5.0, 4.0, 2.5):
         size = level.shape[1::-1]
@@ -69,7 +70,7 @@ def rebuild(rng: np.random.Generator, image_rgb: UInt8Array) -> UInt8Array:
         energy = band * band
         # Wiener-like coring: what stays below the code's step is lost, what lies well above it is kept whole.
         band *= energy / (energy + np.float32((step * rng.uniform(0.3, 1.2)) ** 2))
-        gain = cv2.resize(1 + np.float32(0.2) * rng.standard_normal(cells, dtype=np.float32), size, interpolation=cv2.INTER_LINEAR)
+        gain = cv2.resize(1 + np.float32(0.2) * cell_rng.standard_normal(cells, dtype=np.float32), size, interpolation=cv2.INTER_LINEAR)
         bands.append(band * gain[..., None])
         level = lower
     for band in reversed(bands):
@@ -107,7 +108,9 @@ def invented_detail(rng: np.random.Generator, face: FaceImage, _donor: FaceImage
     weak = detail * (limit * limit / (limit * limit + detail * detail))
     reach = rng.uniform(0.015, 0.04) * size
     cells = (max(3, int(height_px / (0.06 * size))), max(3, int(width_px / (0.06 * size))))
-    shift = cv2.resize(rng.uniform(-reach, reach, (*cells, 2)).astype(np.float32), (width_px, height_px), interpolation=cv2.INTER_CUBIC)
+    shift = cv2.resize(
+        hulls.branch(rng).uniform(-reach, reach, (*cells, 2)).astype(np.float32), (width_px, height_px), interpolation=cv2.INTER_CUBIC
+    )
     x, y = np.meshgrid(np.arange(width_px, dtype=np.float32), np.arange(height_px, dtype=np.float32))
     moved = cv2.remap(weak, x + shift[..., 0], y + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return _whole(rng, face, base + (detail - weak) + rng.uniform(0.8, 1.2) * moved)

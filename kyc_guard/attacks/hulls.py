@@ -41,6 +41,14 @@ FULL_FACE = ("whole", "oval", "forehead", "jaw", "core")
 _MASK_FACE_PX = 128.0
 
 
+def branch(rng: np.random.Generator) -> np.random.Generator:
+    """A generator of its own for draws whose number depends on the picture.
+
+    Without it the draws that follow would change from one frame of a clip to the next under the same seed.
+    """
+    return np.random.default_rng(int(rng.integers(2**63)))
+
+
 def face_size_px(landmarks_px: Float32Array) -> float:
     """Geometric mean of the width and height of the face oval, at least 1 px."""
     extent = np.ptp(landmarks_px[list(OVAL)], axis=0)
@@ -122,10 +130,9 @@ def hull_mask(kind: str, landmarks_px: Float32Array, height_px: int, width_px: i
 
 
 def bend(rng: np.random.Generator, mask: Float32Array, face_px: float, share: float = 0.02) -> Float32Array:
-    """Elastic deformation: a smooth random displacement of about ``share`` of the face, changing over a tenth of it."""
+    """Elastic deformation: a smooth random displacement of about ``share`` of the face, changing over a twentieth of the picture."""
     height_px, width_px = mask.shape
-    cells = max(3, int(max(mask.shape) / (0.1 * face_px)))
-    grid = rng.normal(0.0, share * face_px, size=(cells, cells, 2)).astype(np.float32)
+    grid = rng.normal(0.0, share * face_px, size=(20, 20, 2)).astype(np.float32)
     shift = cv2.resize(grid, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
     x, y = np.meshgrid(np.arange(width_px, dtype=np.float32), np.arange(height_px, dtype=np.float32))
     bent: Float32Array = cv2.remap(mask, x + shift[..., 0], y + shift[..., 1], cv2.INTER_LINEAR)

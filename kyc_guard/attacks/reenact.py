@@ -141,9 +141,11 @@ def _jaw_drop(rng: np.random.Generator, landmarks_px: Float32Array) -> float:
     """Pixels to open the mouth by, or to close part of the gap there is."""
     gap = float(np.linalg.norm(landmarks_px[13] - landmarks_px[14]))
     width_px = float(np.linalg.norm(landmarks_px[61] - landmarks_px[291]))
-    if gap > 0.15 * width_px and rng.random() < 0.6:
-        return float(-gap * rng.uniform(0.4, 1.0))
-    return float(width_px * (rng.uniform(0.03, 0.12) if gap > 0.1 * width_px else rng.uniform(0.06, 0.3)))
+    close, share = rng.random() < 0.6, rng.random()
+    if gap > 0.15 * width_px and close:
+        return float(-gap * (0.4 + 0.6 * share))
+    widest = 0.12 if gap > 0.1 * width_px else 0.3
+    return float(width_px * (0.04 + (widest - 0.04) * share))
 
 
 def _warped(face: FaceImage, moved_px: Float32Array, extra: tuple[int, ...] = ()) -> UInt8Array:
@@ -158,6 +160,7 @@ def _fill_mouth(
     rng: np.random.Generator, image_rgb: UInt8Array, before_px: Float32Array, after_px: Float32Array, face_px: float
 ) -> UInt8Array:
     """Draw the inside of a mouth that was closed before: one dark red tone and, mostly, one soft bar of upper teeth."""
+    rng = hulls.branch(rng)
     if mesh.mouth_opening(before_px) > _OPEN_ENOUGH or mesh.mouth_opening(after_px) < _OPEN_ENOUGH:
         return image_rgb
     inside = np.zeros(image_rgb.shape[:2], np.float32)

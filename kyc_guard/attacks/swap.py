@@ -107,7 +107,7 @@ def _streamed(rng: np.random.Generator, face: FaceImage, interior: UInt8Array, l
         mask = segmented(rng, mask, face, interior)
     rendered = network_look(rng, interior, landmarks_px)
     rendered = blending.restrain(rendered, mask, rng.uniform((0.8, 0.55, 0.4), (1.08, 1.15, 1.1)), rng.normal(0, (1.8, 0.7, 0.7)))
-    rendered = _reshaded(rng, rendered, hulls.face_size_px(landmarks_px))
+    rendered = _reshaded(rng, rendered)
     return Attacked(blending.blend(rendered, face.image_rgb, mask), mask, landmarks_px)
 
 
@@ -133,11 +133,10 @@ def segmented(rng: np.random.Generator, mask: Float32Array, face: FaceImage, int
     return mask * hulls.drawn(face.landmarks_px, height_px, width_px, draw, face_px=64)
 
 
-def _reshaded(rng: np.random.Generator, image_rgb: UInt8Array, face_px: float) -> UInt8Array:
-    """Light that a learnt face carries in itself: a slow field of about 6 levels over thirds of the face, little of it colour."""
+def _reshaded(rng: np.random.Generator, image_rgb: UInt8Array) -> UInt8Array:
+    """Light that a learnt face carries in itself: a slow field of about 6 levels over sixths of the picture, little of it colour."""
     height_px, width_px = image_rgb.shape[:2]
-    cells = (max(3, int(3 * height_px / face_px)), max(3, int(3 * width_px / face_px)))
-    field = rng.normal(0, rng.uniform(2, 8), (*cells, 1)) + rng.normal(0, rng.uniform(0, 2), (*cells, 3))
+    field = rng.normal(0, rng.uniform(2, 8), (6, 6, 1)) + rng.normal(0, rng.uniform(0, 2), (6, 6, 3))
     # Smooth at low resolution first: cubic interpolation of the full picture would cost ten times as much.
     smooth = cv2.resize(field.astype(np.float32), (32, 32), interpolation=cv2.INTER_CUBIC)
     shade = cv2.resize(smooth, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
