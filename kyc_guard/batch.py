@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kyc_guard import pool
 from kyc_guard.config import Settings
@@ -24,6 +24,9 @@ from kyc_guard.identity import identity
 from kyc_guard.lines import LineFile
 from kyc_guard.progress import Advance, silent
 from kyc_guard.types import Decision, Submission, inside
+
+if TYPE_CHECKING:
+    from kyc_guard.pipeline import Verifier
 
 Verify: TypeAlias = Callable[[Submission], Decision]
 ERROR = "error"
@@ -67,33 +70,45 @@ class Summary:
     def errors(self) -> int:
         return self.outcomes[ERROR]
 
+    @property
+    def judged(self) -> int:
+        """Lines that this run wrote."""
+        return sum(self.outcomes.values()) - self.earlier
+
     def add(self, row: Mapping[str, Any]) -> None:
         self.outcomes[row["outcome"]] += 1
         codes = [row["error"]["type"]] if row["outcome"] == ERROR else [r["code"] for r in row["reasons"]]
         self.reasons.update(set(codes))
 
     def to_json(self) -> dict[str, Any]:
-        judged = self.total - self.earlier
         return {
             "submissions": self.total,
             "earlier": self.earlier,
             "outcomes": dict(self.outcomes.most_common()),
             "reasons": dict(self.reasons.most_common()),
             "took_s": round(self.took_s, 3),
-            "per_s": round(judged / self.took_s, 3) if self.took_s else None,
+            "per_s": round(self.judged / self.took_s, 3) if self.took_s else None,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class LoadVerifier:
-    """What a worker process is started with: one `Verifier` with one thread."""
+    """What a worker process is started with."""
 
     settings: Settings
 
     def __call__(self) -> Verify:
-        from kyc_guard.pipeline import Verifier  # only worker processes pay for loading it
+        return verifier_on_one_core(self.settings).verify
 
-        return Verifier(self.settings.model_copy(update={"threads": 1})).verify
+
+def verifier_on_one_core(settings: Settings) -> Verifier:
+    """For a worker process: the other cores belong to the other workers."""
+    import cv2  # only worker processes pay for loading these
+
+    from kyc_guard.pipeline import Verifier
+
+    cv2.setNumThreads(1)
+    return Verifier(settings.model_copy(update={"threads": 1}))
 
 
 def run(

@@ -319,6 +319,18 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
+def percent(value: float | None) -> str:
+    """A share for human eyes."""
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def in_words(rate: Mapping[str, Any] | None) -> str:
+    """A rate with its interval and counts, on one line."""
+    if rate is None or rate["value"] is None:
+        return "-"
+    return f"{percent(rate['value'])} [{100 * rate['low']:.2f}, {100 * rate['high']:.2f}] {rate['errors']}/{rate['n']}"
+
+
 def write_whole(path: Path, text: str) -> None:
     """Replace ``path`` by ``text``, whole or not at all.
 

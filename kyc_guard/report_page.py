@@ -13,6 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
+from kyc_guard.report import in_words, percent
+
 # Okabe and Ito's colours, which colour-blind readers can tell apart; dashes help in print.
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("-", "--", "-.", ":")
@@ -31,21 +33,10 @@ def page(report: Mapping[str, Any]) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(
-        loader=PackageLoader("kyc_guard"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("kyc_guard", "content"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"rate": _rate, "percent": _percent, "number": lambda v: "-" if v is None else f"{v:.3f}"}
+    environment.filters |= {"rate": in_words, "percent": percent, "number": lambda v: "-" if v is None else f"{v:.3f}"}
     return environment.get_template("evaluation.html")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def _rate(rate: Mapping[str, Any] | None) -> str:
-    """A rate with its interval and counts, on one line."""
-    if rate is None or rate["value"] is None:
-        return "-"
-    return f"{_percent(rate['value'])} [{100 * rate['low']:.2f}, {100 * rate['high']:.2f}] {rate['errors']}/{rate['n']}"
 
 
 def _histogram(report: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@ class FakeVerifier:
         if name.startswith("nan"):
             return decision(submission, float("nan"), Outcome.ACCEPT)
         if name.startswith("hang"):
-            time.sleep(60)
+            time.sleep(600)
         score = (sum(name.encode()) % 100) / 100
         return decision(submission, score, Outcome.REJECT if score > 0.5 else Outcome.ACCEPT)
 
@@ -145,7 +145,7 @@ def raises_on_three() -> Callable[[int], int]:
 def hangs_on_three() -> Callable[[int], int]:
     def work(x: int) -> int:
         if x == 3:
-            time.sleep(60)
+            time.sleep(600)
         return x
 
     return work
@@ -178,6 +178,18 @@ def compared(out: Path) -> list[str]:
     """Result lines as they are compared between runs: sorted, without the clock."""
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     return sorted(json.dumps({k: v for k, v in row.items() if k != "took_ms"}) for row in rows)
+
+
+def wait_until_group_is_gone(group: int) -> None:
+    """The workers of a run that ended, however it did, must leave by themselves."""
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("workers of an ended run are still there")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import fake_workers
 import pytest
-from fake_workers import FakeVerifier, compared, make_submissions
+from fake_workers import FakeVerifier, compared, make_submissions, wait_until_group_is_gone
 
 from kyc_guard import batch, lines
 from kyc_guard.config import Settings
@@ -61,7 +61,7 @@ def test_a_bad_submission_becomes_an_error_line_and_the_others_are_judged(tmp_pa
 
 def test_a_submission_that_hangs_becomes_an_error_line(tmp_path: Path) -> None:
     source = make_submissions(tmp_path / "in", ["a", "hang"])
-    run(source, tmp_path / "out.jsonl", timeout_s=1.0)
+    run(source, tmp_path / "out.jsonl", timeout_s=2.0)
     assert rows(tmp_path / "out.jsonl")["hang"]["error"]["type"] == "timeout"
 
 
@@ -225,7 +225,7 @@ def test_a_run_killed_at_any_time_is_resumed_with_nothing_lost_or_doubled(tmp_pa
     command = [sys.executable, fake_workers.__file__, str(source), str(out)]
     for wanted in (5, 25):
         process = subprocess.Popen([*command, *(["--resume"] if out.exists() else [])], start_new_session=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while process.poll() is None and time.monotonic() < deadline and (not out.exists() or out.read_bytes().count(b"\n") < wanted):
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
@@ -234,20 +234,8 @@ def test_a_run_killed_at_any_time_is_resumed_with_nothing_lost_or_doubled(tmp_pa
         wait_until_group_is_gone(process.pid)
     with out.open("ab") as file:
         file.write(b'{"submission": "s0')
-    subprocess.run([*command, "--resume"], check=True, timeout=120)
+    subprocess.run([*command, "--resume"], check=True, timeout=250)
     assert compared(out) == compared(tmp_path / "whole.jsonl")
-
-
-def wait_until_group_is_gone(group: int) -> None:
-    """The workers of a killed run must leave by themselves."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    pytest.fail("workers of a killed batch are still there")
 
 
 def test_two_runs_cannot_write_one_file(tmp_path: Path) -> None:
