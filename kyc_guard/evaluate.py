@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kyc_guard import pool
+from kyc_guard.batch import verifier_on_one_core
 from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.errors import InputError, LimitError, SchemaError, UnreadableError
 from kyc_guard.fusion import fusion_weights
@@ -38,14 +39,12 @@ COLUMNS = ("path", "score", "abstained", "reason", "predicted_type")
 
 @dataclass(frozen=True, slots=True)
 class LoadScorer:
-    """What a worker process is started with: one `Verifier` with one thread."""
+    """What a worker process is started with."""
 
     settings: Settings
 
     def __call__(self) -> ScoreMedia:
-        from kyc_guard.pipeline import Verifier  # only worker processes pay for loading it
-
-        return Verifier(self.settings.model_copy(update={"threads": 1})).attack_score
+        return verifier_on_one_core(self.settings).attack_score
 
 
 @dataclass(frozen=True, slots=True)

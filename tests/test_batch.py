@@ -195,7 +195,7 @@ def test_resuming_a_file_that_holds_no_results_is_refused(tmp_path: Path, conten
     assert (tmp_path / "out.jsonl").read_text() == content
 
 
-@pytest.mark.parametrize("cut", [1, 5, 40, 0])
+@pytest.mark.parametrize("cut", [5, 40, 0])
 def test_a_torn_last_line_is_judged_again(tmp_path: Path, cut: int) -> None:
     source = make_submissions(tmp_path / "in", ["a", "b", "c"])
     run(source, tmp_path / "whole.jsonl")
@@ -218,12 +218,12 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_run_killed_at_any_time_is_resumed_with_nothing_lost_or_doubled(tmp_path: Path) -> None:
-    names = [f"s{i:03}" for i in range(60)] + ["unreadable", "nan"]
+    names = [f"s{i:03}" for i in range(40)] + ["unreadable", "nan"]
     source = make_submissions(tmp_path / "in", names)
     run(source, tmp_path / "whole.jsonl", workers=2)
     out = tmp_path / "out.jsonl"
     command = [sys.executable, fake_workers.__file__, str(source), str(out)]
-    for wanted in (5, 25):
+    for wanted in (5, 20):
         process = subprocess.Popen([*command, *(["--resume"] if out.exists() else [])], start_new_session=True)
         deadline = time.monotonic() + 200
         while process.poll() is None and time.monotonic() < deadline and (not out.exists() or out.read_bytes().count(b"\n") < wanted):
@@ -256,7 +256,7 @@ def half_then_full(room: int, write: Callable[[int, bytes], int]) -> Callable[[i
     return limited
 
 
-@pytest.mark.parametrize("room", [0, 100, 500, 520])
+@pytest.mark.parametrize("room", [0, 500])
 def test_a_full_disk_stops_the_run_with_whole_lines_and_resume_finishes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
