@@ -248,6 +248,8 @@ def _demux(container: Any, stream: Any, limits: Limits, name: str) -> _Packets:
     raw_times_s = np.array([math.nan if p.pts is None else p.pts * tick_s for p in packets])
     rate = float(stream.average_rate or stream.guessed_rate or 0) or 30.0
     times_s = _filled(raw_times_s, [None if p.dts is None else p.dts * tick_s for p in packets], 1.0 / rate)
+    if np.ptp(times_s) > limits.max_duration_s:  # decoding times may stand in for missing ones, and lie
+        raise LimitError(name, f"has frames more than {limits.max_duration_s:g} s apart", "send a shorter clip")
     times_s -= _start_s(container)
     is_key = np.array([p.is_keyframe for p in packets])
     sound_s = np.array(sounds, np.float64).reshape(-1, 2)
