@@ -88,6 +88,7 @@ class FaceAttack:
             score=score,
             quality=len(judged) / len(faces),
             species=species,
+            reasons=(Reason("second_face", f"{others} more of the subject's size"),) if (others := evidence.track.other_faces) else (),
             facts={
                 "frames": len(judged),
                 "frames_unfit": sum(1 for f in faces if f is not None) - len(judged),
