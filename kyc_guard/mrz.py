@@ -188,8 +188,8 @@ class Mrz:
 def check_digit(text: str) -> str:
     """The 7-3-1 check digit of ``text`` (A-Z, 0-9, ``<``).
 
-    It misses substitutions of characters whose values differ by a multiple of 10 (0/A/K/U, 1/B/L/V ... fillers count as 0),
-    and some exchanges of neighbours. Source: ICAO 9303-3, 4.9.
+    It misses substitutions of characters whose values differ by a multiple of 10, among them the misreadings G for 6 and
+    L or B for 1 (fillers count as 0), and some exchanges of neighbours. Source: ICAO 9303-3, 4.9.
     """
     return str(sum(_value(c) * w for c, w in zip(text, cycle(_WEIGHTS), strict=False)) % 10)
 

@@ -15,6 +15,11 @@ import numpy as np
 from kyc_guard.types import Float32Array, UInt8Array
 
 
+_MAX_SIDE_PX = 2000
+"""The recogniser shrinks larger pictures to this, in steps of `_MIN_SIDE_PX`; it cannot take what then has no step left."""
+_MIN_SIDE_PX = 32
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TextLine:
     """One line as the recogniser read it."""
@@ -49,6 +54,7 @@ def _engine(pid: int, threads: int) -> Any:
             "Global.use_cls": False,
             # An empty page is an answer here, not a warning on somebody's terminal.
             "Global.log_level": "critical",
+            "Global.max_side_len": _MAX_SIDE_PX,
             "EngineConfig.onnxruntime.intra_op_num_threads": threads,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
@@ -64,6 +70,9 @@ def read_text(image_rgb: UInt8Array, *, threads: int = 1) -> tuple[TextLine, ...
         image_rgb: (H, W, 3) uint8 RGB.
         threads: of the session; asking for another number makes a new one.
     """
+    height, width = image_rgb.shape[:2]
+    if min(height, width) * min(1.0, _MAX_SIDE_PX / max(height, width)) < _MIN_SIDE_PX:
+        return ()
     image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
     with _lock:
         result = _engine(os.getpid(), threads)(image_bgr)
