@@ -72,6 +72,7 @@ def report(
 
     import torch
 
+    from kyc_guard.views import VIEWS
     from training.chips import ChipStore
     from training.evaluate import score_split, summary
     from training.models import AttackNet
@@ -81,7 +82,7 @@ def report(
     run, settings = cache / "runs" / (name or config.stem), Config.load(config)
     net = AttackNet(settings.stages, pretrained=False)
     net.load_state_dict(torch.load(run / "net.pt", weights_only=True))
-    rows, logits = score_split(net.eval(), settings.view, (ChipStore(cache / "real"), ChipStore(cache / "bank")), split)
+    rows, logits = score_split(net.eval(), VIEWS[settings.view], (ChipStore(cache / "real"), ChipStore(cache / "bank")), split)
     typer.echo(json.dumps({k: round(v, 4) for k, v in summary(rows, logits.mean(1)).items()}, indent=1))
 
 

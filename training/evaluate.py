@@ -10,25 +10,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard import views
+from kyc_guard.views import View
 from training.chips import ChipRow, ChipStore
 from training.models import AttackNet
-from training.sampling import STILL, View, cut
+from training.sampling import STILL, cut
 from training.train import predict
 
 PHYSICAL = frozenset({"print", "print_cut", "replay", "mask"})
 
 
 def views_of(view: View, store: ChipStore, i: int) -> list[NDArray[np.uint8]]:
-    """The views inference takes of one chip: one face view, or a patch at every anchor."""
+    """The views inference takes of one chip: the whole face once, a window at every anchor."""
     row, chip = store.rows[i], store[i]
-    if view == "face":
-        return [cut("face", row, chip, STILL, 4)[0]]
-    return [cut("patch", row, chip, replace(STILL, anchor=a), 8)[0] for a in views.PATCH_ANCHORS]
+    return [cut(view, row, chip, replace(STILL, anchor=a), 4)[0] for a in view.anchors]
 
 
 def score(net: AttackNet, view: View, store: ChipStore, wanted: Sequence[int]) -> NDArray[np.float32]:
-    """(N, K) logits: K = 1 for the face view, one a patch anchor for the patch view."""
+    """(N, K) logits, one an anchor of the view."""
     rows = []
     for start in range(0, len(wanted), 128):
         images = [v for i in wanted[start : start + 128] for v in views_of(view, store, i)]

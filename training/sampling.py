@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 
-from kyc_guard import views
 from kyc_guard.faces import square_crop
 from kyc_guard.types import Float32Array, UInt8Array
+from kyc_guard.views import View
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore
 from training.models import SPECIES
 
-View = Literal["face", "patch"]
-MAP_TRUSTED_DETAIL = "whole picture"
 _LOCAL = frozenset({"swap", "composite", "reenactment"})
 
 
@@ -62,15 +59,10 @@ def cut(view: View, row: ChipRow, chip: Chip, jitter: Jitter, map_side: int) -> 
     if jitter.rotate_deg:
         turn = cv2.getRotationMatrix2D((cx, cy), jitter.rotate_deg, 1.0)
         image = cv2.warpAffine(image, turn, (image.shape[1], image.shape[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    if view == "face":
-        centre = (cx + jitter.shift[0] * side, cy + jitter.shift[1] * side)
-        crop = views.FACE_SCALE * side * jitter.scale
-        out = views.FACE_SIDE_PX
-    else:
-        centre = (cx + jitter.anchor[0] * side, cy + jitter.anchor[1] * side)
-        crop = views.patch_crop_px(side) * jitter.scale
-        out = views.PATCH_SIDE_PX
-    rgb = square_crop(image, centre, crop, out)
+    dx, dy = jitter.shift if view.scale else jitter.anchor
+    centre = (cx + dx * side, cy + dy * side)
+    crop = view.crop_px(side) * jitter.scale
+    rgb = square_crop(image, centre, crop, view.side_px)
     unit = MASK_SIDE / row.side_px
     mask3 = np.repeat(chip.mask[:, :, None], 3, axis=2)
     mask = square_crop(mask3, (centre[0] * unit, centre[1] * unit), crop * unit, map_side)[:, :, 0].astype(np.float32) / 255
@@ -79,13 +71,14 @@ def cut(view: View, row: ChipRow, chip: Chip, jitter: Jitter, map_side: int) -> 
     return np.ascontiguousarray(rgb), np.ascontiguousarray(mask)
 
 
-def degrade(rgb: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+def degrade(rgb: UInt8Array, rng: np.random.Generator, gentle_share: float) -> UInt8Array:
     """Camera, light, resolution and codec as they vary in uploads; the same for both classes, so none gives a label away.
 
-    Two in five samples stay nearly untouched: seams and up-sampling traces must be seen before they can be seen through dirt.
+    ``gentle_share`` of the samples stay nearly untouched: seams and up-sampling traces must be seen before they can be seen
+    through dirt.
     """
     side = rgb.shape[0]
-    gentle = rng.random() < 0.4
+    gentle = rng.random() < gentle_share
     if not gentle and rng.random() < 0.45:
         small = max(24, round(side * rng.uniform(0.4, 0.95)))
         way = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(3)]
@@ -196,13 +189,15 @@ class PairSampler:
         return pool[rng.integers(len(pool))] if pool else None
 
 
-def sample_of(view: View, row: ChipRow, chip: Chip, jitter: Jitter, rng: np.random.Generator, map_side: int) -> Sample:
+def sample_of(
+    view: View, row: ChipRow, chip: Chip, jitter: Jitter, rng: np.random.Generator, *, map_side: int, gentle_share: float
+) -> Sample:
     """One training sample; real local manipulations have no known mask, so their map target is NaN."""
     rgb, mask = cut(view, row, chip, jitter, map_side)
     if row.is_attack and not row.attack and row.attack_type in _LOCAL:
         mask = np.full_like(mask, np.nan)
     species = SPECIES.index(row.attack_type if row.is_attack else "bona_fide")
     target = 1.0 if row.is_attack else 0.0
-    if row.is_attack and view == "patch" and np.isfinite(mask).all() and float(mask.max()) < 0.1:
+    if row.is_attack and not view.scale and np.isfinite(mask).all() and float(mask.max()) < 0.1:
         target, species = 0.0, 0  # the window shows only untouched pixels of a locally manipulated face
-    return Sample(degrade(rgb, rng), target, species, mask)
+    return Sample(degrade(rgb, rng, gentle_share), target, species, mask)

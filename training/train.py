@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import threading
 import time
@@ -21,7 +22,8 @@ from torch.nn import functional
 from kyc_guard.types import Float32Array
 from training.chips import ChipStore
 from training.models import SPECIES, AttackNet, Output, normalise
-from training.sampling import Jitter, PairSampler, Sample, View, sample_of
+from kyc_guard.views import VIEWS
+from training.sampling import Jitter, PairSampler, Sample, sample_of
 
 CHECKPOINT_S = 180.0
 _AVERAGE = 0.998
@@ -31,7 +33,7 @@ _AVERAGE = 0.998
 class Config:
     """One run, as its TOML file says."""
 
-    view: View
+    view: str
     stages: int
     pairs: int
     batch_pairs: int
@@ -41,16 +43,19 @@ class Config:
     map_weight: float
     species_weight: float
     seed: int
+    gentle_share: float = 0.4
+    species: tuple[str, ...] = ()
+    """Attacks to learn; all when empty."""
     exclude: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path, **changes: Any) -> Config:
         data = {**tomllib.loads(path.read_text(encoding="utf-8")), **changes}
-        return cls(**{**data, "exclude": tuple(data.get("exclude", ()))})
+        return cls(**{**data, **{k: tuple(data.get(k, ())) for k in ("exclude", "species")}})
 
     @property
     def map_side(self) -> int:
-        return 8 if self.stages <= 5 else 4
+        return VIEWS[self.view].side_px // (16 if self.stages <= 5 else 32)
 
 
 def loss_of(out: Output, target: Tensor, species: Tensor, truth_map: Tensor, config: Config) -> Tensor:
@@ -64,18 +69,19 @@ def loss_of(out: Output, target: Tensor, species: Tensor, truth_map: Tensor, con
 
 def batches(config: Config, real: ChipStore, bank: ChipStore, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Endless paired batches, made one ahead on a thread of their own (OpenCV and NumPy release the interpreter lock)."""
+    view = VIEWS[config.view]
     ready: queue.Queue[tuple[Tensor, Tensor, Tensor, Tensor]] = queue.Queue(maxsize=3)
     stop = threading.Event()
 
     def work() -> None:
         rng = np.random.default_rng(seed)
-        sampler = PairSampler(real, bank, simulated=config.simulated, exclude=config.exclude)
+        sampler = PairSampler(real, bank, simulated=config.simulated, exclude=config.exclude, species=config.species)
         while not stop.is_set():
             samples: list[Sample] = []
             for _ in range(config.batch_pairs):
                 jitter = Jitter.draw(rng)
                 for row, chip in sampler.draw(rng):
-                    samples.append(sample_of(config.view, row, chip, jitter, rng=rng, map_side=config.map_side))
+                    samples.append(sample_of(view, row, chip, jitter, rng=rng, map_side=config.map_side, gentle_share=config.gentle_share))
             batch = (
                 normalise(torch.from_numpy(np.stack([s.rgb for s in samples]))).contiguous(memory_format=torch.channels_last),
                 torch.tensor([s.target for s in samples]),
@@ -116,7 +122,7 @@ def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: floa
     average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(_AVERAGE), use_buffers=True)
     state_path, step, spent_s = out / "checkpoint.pt", 0, 0.0
     if resume and state_path.exists():
-        state = torch.load(state_path, weights_only=True)
+        state = torch.load(state_path, weights_only=False)
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
@@ -129,7 +135,7 @@ def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: floa
         done = (time.monotonic() - started) / (60 * minutes) if minutes else step / steps
         if done >= 1:
             break
-        rate = min(1.0, (step + 1) / 100) * (0.5 * (1 + np.cos(np.pi * done)) * 0.98 + 0.02)
+        rate = min(1.0, (step + 1) / 100) * (0.49 * (1 + math.cos(math.pi * done)) + 0.02)
         for group, lr in zip(optimiser.param_groups, base, strict=True):
             group["lr"] = lr * rate
         loss = loss_of(net(x), target, species, truth_map, config)
