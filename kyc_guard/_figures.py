@@ -1,0 +1,350 @@
+"""The figures of motion, family by family; `kyc_guard.motion` names them and puts them together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kyc_guard._regions import BROW_LEFT, BROW_RIGHT, GRID, LIPS, REGIONS, SCALE, SIDE_PX, View, log, pooled
+from kyc_guard.faces import LEFT_EYE, MESH_POINTS, OVAL, RIGHT_EYE, face_square, square_crop
+from kyc_guard.types import Face, Float32Array, Float64Array, UInt8Array
+
+MOVING = ("skin", "eyes", "mouth", "rim", "around", "far")
+"""The regions that are followed from frame to frame."""
+GROUPS = {
+    "eyes": (*LEFT_EYE, *RIGHT_EYE),
+    "brows": (*BROW_LEFT, *BROW_RIGHT),
+    "nose": (1, 2, 4, 5, 6, 48, 64, 94, 98, 168, 195, 197, 278, 294, 327),
+    "mouth": LIPS,
+    "oval": OVAL,
+}
+"""Parts of the mesh."""
+_IRIS = ((468, 33, 133), (473, 362, 263))
+_THUMB = 32
+_APART_S = 0.5
+"""Two samples this far apart are never alike by continuity alone."""
+_SKIN, _SURROUND = REGIONS.index("skin"), REGIONS.index("around")
+_AT = np.array([REGIONS.index(r) for r in MOVING])
+_AROUND = MOVING.index("around")
+
+
+def still_row(view: View) -> Float64Array:
+    """Sharpness by octave, chroma detail and colour spread of each region, against one another."""
+    planes = (view.luma, *view.chroma)
+    values = pooled([*planes, *(np.square(p) for p in planes)], view.regions)
+    one, two, three, chroma = view.bands
+    row: list[float] = []
+    level = np.nanmean(two[:-1])
+    for r in range(len(REGIONS) - 1):
+        row += [one[r] - two[r], two[r] - three[r], chroma[r] - two[r], two[r] - level]
+    mean, square = values[:3], values[3:]
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    for name in ("skin", "forehead", "chin"):
+        row += log(deviation[:, REGIONS.index(name)] + 0.1).tolist()
+    skin, chin, rim, around = (REGIONS.index(n) for n in ("skin", "chin", "rim", "around"))
+    row += [
+        mean[1, skin] - mean[1, chin],
+        mean[2, skin] - mean[2, chin],
+        log(abs(mean[0, rim] - (mean[0, skin] + mean[0, around]) / 2) + 1),
+    ]
+    return np.array(row, np.float64)
+
+
+def steps(burst: Sequence[View], found: Sequence[int]) -> list[Float64Array]:
+    """One row a transition between neighbouring frames."""
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    ys, xs = np.mgrid[0:SIDE_PX, 0:SIDE_PX].astype(np.float32)
+    rows: list[Float64Array] = []
+    previous: Float32Array | None = None
+    for k in range(1, len(burst)):
+        if found[k] - found[k - 1] != 1:
+            previous = None
+            continue
+        before, now = burst[k - 1], burst[k]
+        flow: Float32Array = estimator.calc(now.luma_u8, before.luma_u8, None)
+        moved = cv2.remap(before.luma, xs + flow[:, :, 0], ys + flow[:, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        change = now.luma - before.luma
+        unexplained = now.luma - moved
+        grain = change - cv2.blur(change, (3, 3))
+        # Without a change before it, the first transition of a run has no flicker.
+        flicker = np.full_like(change, np.nan) if previous is None else np.abs(change - previous)
+        chroma = np.abs(now.chroma[0] - before.chroma[0]) + np.abs(now.chroma[1] - before.chroma[1])
+        values = pooled([np.abs(change), np.abs(unexplained), np.abs(grain), flicker, chroma, change], now.regions)
+        logs = np.log(values[:5, _AT] + 0.02)
+        # Against the surround, whose own level stays as the last word on noise: cameras differ more than regions do.
+        relative = logs - logs[:, [_AROUND]]
+        relative[:, MOVING.index("around")] = logs[:, MOVING.index("around")]
+        fresh = logs[2, :-1] - 0.5 * now.bands[0, _AT[:-1]]
+        fresh[: MOVING.index("around")] -= fresh[MOVING.index("around")]
+        row = [*relative.ravel(), *fresh]
+        light = [values[5, _SKIN], values[5, _SURROUND], values[5, _SKIN] - values[5, _SURROUND]]
+        row += [*log(np.abs(light) + 0.02)]
+        row += _flow_row(flow, now.regions)
+        row += _mesh_row(before.mesh, now.mesh)
+        rows.append(np.array(row, np.float64))
+        previous = change
+    return rows
+
+
+_AXIS = (np.arange(GRID, dtype=np.float64) + 0.5) / GRID * 2 - 1
+_GX, _GY = (a.ravel() for a in np.meshgrid(_AXIS, _AXIS))
+_AFFINE = np.stack([np.ones_like(_GX), _GX, _GY], axis=1)
+_CELLS = 2  # every second cell in both directions carries all a planar model needs
+_FEW = np.zeros((GRID, GRID), bool)
+_FEW[::_CELLS, ::_CELLS] = True
+_FEW = _FEW.ravel()
+
+
+def _flow_row(flow: Float32Array, regions: Float32Array) -> list[float]:
+    """Speed of face, surround and background, and what one affine or one planar motion leaves unexplained; in hundredths of a face."""
+    unit = 100.0 * SCALE / SIDE_PX
+    small = cv2.resize(flow, (GRID, GRID), interpolation=cv2.INTER_AREA).reshape(-1, 2).astype(np.float64) * unit
+    few = _FEW
+    small, weights = small[few], regions[:, few].astype(np.float64)
+    gx, gy, affine = _GX[few], _GY[few], _AFFINE[few]
+    names = {n: weights[i] for i, n in enumerate(REGIONS)}
+    face = names["skin"] + names["eyes"] + names["mouth"]
+    everything = np.where(weights.sum(axis=0) > 0, 1.0, 0.0)
+
+    def rms(values: Float64Array, weight: Float64Array) -> float:
+        total = weight.sum()
+        return float(np.sqrt((np.square(values).sum(axis=1) * weight).sum() / total)) if total > 0 else math.nan
+
+    solved = _solve(affine, small, face)
+    predicted = affine @ solved
+    # Instantaneous motion of a plane: eight parameters, the quadratic ones shared by both components.
+    # Source: Longuet-Higgins, "The visual ambiguity of a moving plane", 1984.
+    zero = np.zeros_like(affine)
+    planar = np.concatenate(
+        [
+            np.concatenate([affine, zero, np.stack([gx * gx, gx * gy], axis=1)], axis=1),
+            np.concatenate([zero, affine, np.stack([gx * gy, gy * gy], axis=1)], axis=1),
+        ]
+    )
+    target = np.concatenate([small[:, 0], small[:, 1]])
+    plane = _solve(planar, target[:, None], np.concatenate([everything, everything]))
+    left = (target - (planar @ plane)[:, 0]).reshape(2, -1).T
+    speeds = [rms(small, names[n]) for n in ("around", "far")]
+    figures = [
+        rms(small, face), *speeds, rms(small - predicted, face), rms(left, everything),
+        rms(small - predicted, names["around"]), rms(small - predicted, names["far"]),
+    ]  # fmt: skip
+    return [float(log(v + 0.01)) for v in figures]
+
+
+def _solve(design: Float64Array, target: Float64Array, weight: Float64Array) -> Float64Array:
+    """Weighted least squares by the normal equations, with a trace of ridge for empty regions."""
+    weighted = design * weight[:, None]
+    normal = weighted.T @ design
+    normal += np.eye(len(normal)) * (1e-9 + 1e-6 * float(np.trace(normal)))
+    return np.linalg.solve(normal, weighted.T @ target)
+
+
+def _fit_similarity(source: NDArray[Any], target: NDArray[Any]) -> Float64Array:
+    """``source`` (N, 2 or 3) moved onto ``target`` by shift, turn and scale. Source: Umeyama, PAMI 1991."""
+    a, b = source.astype(np.float64), target.astype(np.float64)
+    ma, mb = a.mean(axis=0), b.mean(axis=0)
+    a0, b0 = a - ma, b - mb
+    u, s, vt = np.linalg.svd(a0.T @ b0)
+    sign = np.ones(len(s))
+    sign[-1] = np.sign(np.linalg.det(u @ vt)) or 1.0
+    rotation = (u * sign) @ vt
+    scale = float((s * sign).sum() / max(np.square(a0).sum(), 1e-9))
+    return np.asarray(scale * a0 @ rotation + mb)
+
+
+def _rms(values: NDArray[Any]) -> float:
+    return float(np.sqrt(np.square(values).sum(axis=-1).mean()))
+
+
+def _mesh_row(before: Float32Array, now: Float32Array) -> list[float]:
+    """Motion of the mesh, and per group what similarity does not explain; in hundredths of a face."""
+    unit = 100.0 * SCALE / SIDE_PX
+    a, b = before[:MESH_POINTS], now[:MESH_POINTS]
+    left = (b - _fit_similarity(a, b)) * unit
+    return [float(log(_rms((b - a) * unit) + 0.01)), *(float(log(_rms(left[list(g)]) + 0.01)) for g in GROUPS.values())]
+
+
+def mesh_figures(faces: Sequence[Face | None]) -> Float64Array:
+    """Jitter (second differences) and sway (deviation) of shape by group, place and size, over the burst."""
+    count = 2 * len(GROUPS) + 3
+    meshes = np.stack([f.landmarks_px[:MESH_POINTS, :2] for f in faces if f is not None]).astype(np.float64)
+    if len(meshes) < 4:
+        return np.full(count, np.nan)
+    size = float(np.median([face_square(f)[1] for f in faces if f is not None]))
+    mean = meshes.mean(axis=0)
+    shape = np.stack([_fit_similarity(m, mean) for m in meshes]) * (100.0 / size)
+    jerk = np.diff(shape, n=2, axis=0)
+    groups = [list(g) for g in GROUPS.values()]
+    jitter = [_rms(jerk[:, g]) for g in groups]
+    sway = [_rms(shape[:, g] - shape[:, g].mean(axis=0)) for g in groups]
+    place = meshes.mean(axis=1) * (100.0 / size)
+    sizes = np.sqrt(np.square(meshes - meshes.mean(axis=1, keepdims=True)).sum(axis=2).mean(axis=1)) * (100.0 / size)
+    rest = [_rms(np.diff(place, n=2, axis=0)), _rms(place - place.mean(axis=0)), float(np.sqrt(np.square(np.diff(sizes, n=2)).mean()))]
+    return np.asarray(log(np.array([*jitter, *sway, *rest]) + 0.01))
+
+
+def _gaze(face: Face) -> list[float]:
+    """Where each iris stands between the corners of its eye, left and right, along the eye's axis."""
+    out = []
+    for iris, a, b in _IRIS:
+        p, q, c = (face.landmarks_px[i, :2].astype(np.float64) for i in (a, b, iris))
+        axis = q - p
+        out.append(float((c - p) @ axis / max(float(axis @ axis), 1e-6)))
+    return out
+
+
+def _jerk(series: NDArray[Any]) -> float:
+    return float(np.abs(np.diff(series, n=2, axis=0)).mean()) if len(series) > 2 else math.nan
+
+
+def life_figures(everywhere: Sequence[Face], burst: Sequence[Face | None]) -> Float64Array:
+    """Blinks, lips, gaze, turning: ranges over all frames and jerks over the burst."""
+    eyes = np.array([np.mean(f.eye_openness) for f in everywhere])
+    mouth = np.array([f.mouth_openness for f in everywhere])
+    gaze = np.array([_gaze(f) for f in everywhere])
+    sizes = np.array([face_square(f)[1] for f in everywhere])
+    near_mouth = np.array([f.mouth_openness for f in burst if f is not None])
+    near_gaze = np.array([_gaze(f) for f in burst if f is not None])
+    open_eye = max(float(np.percentile(eyes, 75)), 1e-3)
+    return np.array(
+        [
+            float(log(np.ptp(eyes) / open_eye + 0.01)),
+            float(eyes.min() / open_eye),
+            float(log(np.ptp(mouth) + 0.005)),
+            float(log(_jerk(near_mouth) + 0.001)),
+            float(log(np.std(gaze.mean(axis=1)) + 0.001)),
+            float(log(_jerk(near_gaze) + 0.001)),
+            float(log(np.std(gaze[:, 0] - gaze[:, 1]) + 0.001)),
+            float(log(np.ptp([f.yaw_deg for f in everywhere]) + 0.1)),
+            float(log(sizes.std() / max(sizes.mean(), 1e-6) + 0.001)),
+        ]
+    )
+
+
+def plane_figures(spread: Sequence[View]) -> Float64Array:
+    """Does one homography carry face and surround from sample to sample, as it does for a photo that is moved?"""
+    half = SIDE_PX // 2
+    rows: list[list[float]] = []
+    for a, b in pairwise(spread):
+        source, target = a.mesh[:MESH_POINTS], b.mesh[:MESH_POINTS]
+        matrix, _ = cv2.findHomography(source.astype(np.float64), target.astype(np.float64), 0)
+        if matrix is None:
+            continue
+        unit = 100.0 * SCALE / SIDE_PX
+        flat = cv2.perspectiveTransform(source[None].astype(np.float64), matrix)[0]
+        similar = _fit_similarity(source, target)
+        residual, motion = _rms((flat - target) * unit), _rms((similar - target) * unit)
+        size = max(face_square(b.face)[1], 1e-6)
+        solid = _fit_similarity(a.face.landmarks_px[:MESH_POINTS], b.face.landmarks_px[:MESH_POINTS])
+        depth = _rms((solid - b.face.landmarks_px[:MESH_POINTS]) * (100.0 / size))
+        shrink = np.diag([0.5, 0.5, 1.0])
+        small_a, small_b = (cv2.resize(v.luma, (half, half), interpolation=cv2.INTER_AREA) for v in (a, b))
+        warped = cv2.warpPerspective(small_a, shrink @ matrix @ np.linalg.inv(shrink), (half, half), borderMode=cv2.BORDER_REPLICATE)
+        moved, stayed = _match(warped, small_b, b.regions), _match(small_a, small_b, b.regions)
+        at = [REGIONS.index(r) for r in ("skin", "eyes", "mouth", "around", "far")]
+        rows.append([residual, motion, math.nan, depth, *moved[at], stayed[REGIONS.index("far")], moved[at[3]] - stayed[at[3]]])
+    if not rows:
+        return np.full(11, np.nan)
+    middle = median(np.array(rows))
+    out = middle.copy()
+    out[[0, 1, 3]] = log(middle[[0, 1, 3]] + 0.01)
+    out[2] = out[0] - out[1]
+    return out
+
+
+def _match(a: Float32Array, b: Float32Array, regions: Float32Array) -> Float64Array:
+    """Normalised correlation of two pictures' detail, region by region."""
+    a, b = a - cv2.blur(a, (11, 11)), b - cv2.blur(b, (11, 11))
+    ab, aa, bb = pooled([a * b, a * a, b * b], regions)
+    return np.asarray(ab / np.sqrt((aa + 1.0) * (bb + 1.0)))
+
+
+def thumb(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float) -> Float32Array:
+    small = square_crop(frame_rgb, centre_px, crop_px, 2 * _THUMB)
+    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return np.asarray(cv2.resize(luma, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA))
+
+
+def returns(thumbs: Float32Array, times_s: Float64Array, spread: int) -> tuple[Float64Array, float, int]:
+    """Do pixels stand still, and do they come back? Differences of all samples, against that of neighbouring frames.
+
+    A living head never returns to the same pixels: samples half a second apart differ by more than two neighbouring frames do.
+
+    Returns:
+        (6,) figures, the longest frozen time in seconds, and the number of returning pairs.
+    """
+    flat = thumbs.reshape(len(thumbs), -1)
+    apart = np.abs(flat[:, None] - flat[None]).mean(axis=2).astype(np.float64)
+    gap_s = np.abs(times_s[:, None] - times_s[None])
+    steps = np.diagonal(apart[spread:, spread:], 1) if len(thumbs) > spread + 1 else np.array([np.nan])
+    moving = steps[steps > 0.02]
+    step = float(np.median(moving)) if len(moving) else 0.0
+    order = np.argsort(times_s, kind="stable")
+    frozen_s, start = 0.0, 0
+    for k in range(1, len(order)):
+        if apart[order[k - 1], order[k]] > 0.1:
+            start = k
+        frozen_s = max(frozen_s, float(times_s[order[k]] - times_s[order[start]]))
+    far = np.triu(gap_s > _APART_S, 1)
+    far_values = apart[far] if far.any() else np.array([np.nan])
+    neighbours = np.array([apart[i, i + 1] for i in range(spread - 1) if gap_s[i, i + 1] > 0]) if spread > 1 else np.array([np.nan])
+    # Where nothing moves at all everything returns: that is "frozen", not "looped".
+    back = far & (apart < 0.6 * step) if step > 0.1 else np.zeros_like(far)
+    total = max(int(far.sum()), 1)
+    figures = [
+        float((steps <= 0.02).mean()),
+        float(log(step + 0.01)),
+        float(log(np.nanmin(far_values) + 0.02) - log(step + 0.02)),
+        float(log(back.sum() / total)),
+        float(log(np.nanmedian(neighbours) + 0.02) - log(step + 0.02)),
+        float((neighbours <= 0.1).mean()),
+    ]
+    return np.array(figures), frozen_s, int(back.sum())
+
+
+def band_figures(burst: Sequence[View]) -> Float64Array:
+    """Brightness bands that wander down the picture, as a display filmed by a camera shows them, and jerks of the light as a whole."""
+    if len(burst) < 6:
+        return np.full(3, np.nan)
+    rows = np.stack([cv2.resize(v.luma, (1, GRID), interpolation=cv2.INTER_AREA)[:, 0] for v in burst]).astype(np.float64)
+    light = rows.mean(axis=1)
+    rows = rows - rows.mean(axis=0) - (light - light.mean())[:, None]
+    power = np.square(np.abs(np.fft.rfft2(rows * np.hanning(len(rows))[:, None], axes=(1, 0))))
+    power[:, 0] = 0
+    low = power[:, 1:6] if power.shape[1] > 6 else power
+    return np.array(
+        [
+            float(log(np.sqrt(np.square(rows).mean()) + 0.01)),
+            float(log(low.max() / max(float(power.sum()), 1e-9))),
+            float(log(np.abs(np.diff(light, n=2)).mean() + 0.005)),
+        ]
+    )
+
+
+def median(rows: NDArray[Any]) -> Float64Array:
+    if not len(rows):
+        return np.full(rows.shape[1], np.nan)
+    bad = np.isnan(rows).all(axis=0)
+    out = np.zeros(rows.shape[1])
+    out[~bad] = np.nanmedian(rows[:, ~bad], axis=0)
+    out[bad] = np.nan
+    return out
+
+
+def sway(rows: NDArray[Any]) -> Float64Array:
+    """Robust deviation (90th to 10th percentile, halved) of each column."""
+    if len(rows) < 3:
+        return np.full(rows.shape[1], np.nan)
+    bad = np.isnan(rows).all(axis=0)
+    out = np.zeros(rows.shape[1])
+    low, high = np.nanpercentile(rows[:, ~bad], [10, 90], axis=0)
+    out[~bad] = (high - low) / 2
+    out[bad] = np.nan
+    return out

@@ -1,0 +1,153 @@
+"""What moves in a clip, and how: the numbers the liveness net reads. Training and inference both come through here.
+
+A clip is looked at twice. The burst (consecutive frames) is cut out by one fixed square about the face, so that what changes
+from frame to frame is the scene and the sensor, never our own resampling: optical flow, what flow does not explain, noise,
+flicker. The spread samples, seconds apart, show the long way: whether one plane explains all motion, whether pixels come back.
+
+Nothing here knows who is seen: every figure is a ratio, a residual or a change, in units of the face or of the clip's own noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kyc_guard import _figures
+from kyc_guard._figures import MOVING
+from kyc_guard._regions import REGIONS, SCALE, View
+from kyc_guard.faces import face_square
+from kyc_guard.types import Clip, FaceTrack, Float32Array
+
+STILL_NAMES = (
+    *(f"{what}_{where}" for where in REGIONS[:-1] for what in ("fine", "middle", "chroma", "texture")),
+    *(f"spread_{what}_{where}" for where in ("skin", "forehead", "chin") for what in ("luma", "red", "blue")),
+    "red_step_chin", "blue_step_chin", "luma_step_rim",
+)  # fmt: skip
+"""Columns of `MotionFeatures.still`: log ratios of band energies and of the spread of colours."""
+
+STEP_NAMES = (
+    *(f"{what}_{r}" for what in ("change", "unexplained", "grain", "flicker", "chroma_change") for r in MOVING),
+    *(f"fresh_{r}" for r in MOVING[:-1]),
+    "light_skin", "light_around", "light_gap",
+    "flow_face", "flow_around", "flow_far", "flow_face_bend", "flow_plane_bend", "flow_around_gap", "flow_far_gap",
+    "mesh_motion", *(f"mesh_bend_{g}" for g in _figures.GROUPS),
+)  # fmt: skip
+"""Columns of `MotionFeatures.step`: from each burst frame to the next."""
+
+WHOLE_NAMES = (
+    *(f"jitter_{g}" for g in _figures.GROUPS), *(f"sway_{g}" for g in _figures.GROUPS), "jitter_place", "sway_place", "jitter_size",
+    "blink_range", "blink_low", "mouth_range", "mouth_jerk", "gaze_range", "gaze_jerk", "gaze_squint", "yaw_range", "size_range",
+    "plane_residual", "plane_motion", "plane_gain", "solid_residual",
+    *(f"match_{r}" for r in ("skin", "eyes", "mouth", "around", "far")), "match_stay_far", "match_gap",
+    "still_share", "step_level", "return_ratio", "return_share", "rest_ratio", "rest_share",
+    "band_level", "band_peak", "light_jerk",
+)  # fmt: skip
+"""Entries of `MotionFeatures.whole`: once a clip."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MotionFeatures:
+    """The figures of one clip; NaN where something could not be measured."""
+
+    still: Float32Array
+    """(T + B, len(STILL_NAMES)): spread frames, then burst frames, those with a face."""
+    still_spread: int
+    """How many rows of ``still`` are spread frames."""
+    step: Float32Array
+    """(S, len(STEP_NAMES)): burst transitions between two frames with a face."""
+    whole: Float32Array
+    """(len(WHOLE_NAMES),)."""
+    frozen_s: float
+    """Longest time without any change between samples, in seconds."""
+    repeats: int
+    """Pairs of samples at least half a second apart that are more alike than neighbouring frames."""
+
+    def pooled(self) -> Float32Array:
+        """(F,) float32, the net's input, in the order of `POOLED_NAMES`."""
+        spread, burst = self.still[: self.still_spread], self.still[self.still_spread :]
+        parts: list[NDArray[Any]] = [
+            _figures.median(spread if len(spread) else burst),
+            _figures.sway(burst),
+            _figures.median(self.step),
+            _figures.sway(self.step),
+            self.whole,
+        ]
+        return np.concatenate(parts).astype(np.float32)
+
+
+POOLED_NAMES = (
+    *(f"still.{n}" for n in STILL_NAMES),
+    *(f"still_sway.{n}" for n in STILL_NAMES),
+    *(f"step.{n}" for n in STEP_NAMES),
+    *(f"step_sway.{n}" for n in STEP_NAMES),
+    *(f"whole.{n}" for n in WHOLE_NAMES),
+)
+"""Medians over the spread samples and their sway over the burst, medians and sway of the steps, the whole."""
+
+_PREFIXES = {
+    "interior": ("fine_", "middle_", "chroma_", "texture_", "spread_", "red_", "blue_", "luma_"),
+    "grain": ("change_", "unexplained_", "grain_", "flicker_", "fresh_"),
+    "plane": ("flow_", "plane_", "match_", "solid_", "mesh_motion", "sway_place", "yaw_range", "size_range"),
+    "life": ("mesh_bend_", "jitter_", "sway_", "blink_", "mouth_", "gaze_"),
+    "light": ("light_", "band_"),
+    "returns": ("still_share", "step_level", "return_", "rest_"),
+}
+
+
+def _group_of(name: str) -> str:
+    figure = name.split(".")[1]
+    if figure.startswith("chroma_change"):
+        return "grain"
+    if figure.startswith("sway_place"):
+        return "plane"
+    return next(group for group, prefixes in _PREFIXES.items() if figure.startswith(prefixes))
+
+
+GROUPS = {group: tuple(n for n in POOLED_NAMES if _group_of(n) == group) for group in _PREFIXES}
+"""Group -> its figures. The net adds up one part a group, so that an operator sees which one spoke."""
+
+
+def measure_motion(clip: Clip, track: FaceTrack, burst_track: FaceTrack) -> MotionFeatures:
+    """All figures of one clip.
+
+    Args:
+        clip: spread samples and burst, uint8 RGB. track, burst_track: the subject in them; at least two burst frames with a face.
+
+    Raises:
+        ValueError: fewer than two burst frames with a face.
+    """
+    found = burst_track.found
+    if len(found) < 2:
+        raise ValueError(f"motion needs two burst frames with a face, got {len(found)}")
+    faces = [burst_track.faces[i] for i in found]
+    squares = [face_square(f) for f in faces if f is not None]
+    centre = (float(np.median([c[0] for c, _ in squares])), float(np.median([c[1] for c, _ in squares])))
+    crop = SCALE * float(np.median([s for _, s in squares]))
+    burst = [View.cut(clip.burst_rgb[i], f, centre, crop) for i, f in zip(found, faces, strict=True) if f is not None]
+    spread = [View.follow(clip.frames_rgb[i], f) for i, f in enumerate(track.faces) if f is not None]
+    stills = [_figures.still_row(v) for v in (*spread, *burst)]
+    steps = _figures.steps(burst, found)
+    thumbs = [*(_figures.thumb(f, centre, crop) for f in clip.frames_rgb), *(_figures.thumb(f, centre, crop) for f in clip.burst_rgb)]
+    times_s = np.concatenate([clip.timestamps_s, clip.burst_timestamps_s])
+    returns, frozen_s, repeats = _figures.returns(np.stack(thumbs), times_s, len(clip.frames_rgb))
+    all_faces = [f for f in (*track.faces, *burst_track.faces) if f is not None]
+    whole = np.concatenate(
+        [
+            _figures.mesh_figures(faces),
+            _figures.life_figures(all_faces, faces),
+            _figures.plane_figures(spread),
+            returns,
+            _figures.band_figures(burst),
+        ]
+    )
+    return MotionFeatures(
+        still=np.stack(stills).astype(np.float32),
+        still_spread=len(spread),
+        step=np.stack(steps).astype(np.float32) if steps else np.zeros((0, len(STEP_NAMES)), np.float32),
+        whole=whole.astype(np.float32),
+        frozen_s=frozen_s,
+        repeats=repeats,
+    )
