@@ -14,7 +14,6 @@ import numpy as np
 
 from kyc_guard.types import Float32Array, UInt8Array
 
-
 _MAX_SIDE_PX = 2000
 """The recogniser shrinks larger pictures to this, in steps of `_MIN_SIDE_PX`; it cannot take what then has no step left."""
 _MIN_SIDE_PX = 32
