@@ -94,7 +94,7 @@ def draw_display(rng: Rng, ranges: Range) -> Display:
         layout=ranges.layout,
         pitch=log_uniform(rng, *ranges.pitch),
         grid_deg=float(rng.normal(0, 4)),
-        depth=float(rng.beta(1.5, 2.0)),
+        depth=float(rng.beta(1.2, 2.2)),
         duty=(uniform(rng, 0.22, 0.32), uniform(rng, 0.7, 0.95)),
         aperture=uniform(rng, 0.5, 1.0),
         gamma=uniform(rng, 0.8, 1.4),
@@ -249,13 +249,13 @@ def replay(rng: Rng, face: FaceImage, donor: FaceImage | None, *, ranges: Range)
     return Attacked(image, np.ones((height, width), np.float32), pose.move(face.landmarks_px, height, width))
 
 
-MONITOR = Range(pitch=(0.35, 1.2), layout="stripe", exposure=(0.7, 1.4), blue=(-0.05, 0.3), lift=(0.0, 0.08), bezel=0.15)
-PHONE = Range(pitch=(0.9, 3.5), layout="stripe", exposure=(0.7, 1.6), blue=(-0.05, 0.3), lift=(0.0, 0.12), bezel=0.4)
-RETINA = Range(pitch=(4.0, 8.0), layout="none", exposure=(0.7, 1.5), blue=(-0.1, 0.25), lift=(0.0, 0.15), bezel=0.2)
-DARK_ROOM = Range(pitch=(1.2, 5.0), layout="stripe", exposure=(1.2, 2.6), blue=(0.1, 0.45), lift=(0.0, 0.05), bezel=0.25)
-HAZY = Range(pitch=(3.0, 8.0), layout="none", exposure=(0.8, 1.4), blue=(-0.15, 0.15), lift=(0.06, 0.3), bezel=0.1)
-OLED = Range(pitch=(0.5, 3.0), layout="pentile", exposure=(0.7, 1.8), blue=(-0.05, 0.3), lift=(0.0, 0.05), bezel=0.4)
-WARM_TABLET = Range(pitch=(1.6, 2.4), layout="stripe", exposure=(0.6, 1.1), blue=(-0.35, -0.1), lift=(0.05, 0.2), bezel=0.3)
+MONITOR = Range(pitch=(0.35, 1.2), layout="stripe", exposure=(0.7, 1.6), blue=(-0.1, 0.35), lift=(0.0, 0.08), bezel=0.15)
+PHONE = Range(pitch=(0.9, 3.5), layout="stripe", exposure=(0.7, 1.8), blue=(-0.1, 0.4), lift=(0.0, 0.12), bezel=0.4)
+RETINA = Range(pitch=(4.0, 8.0), layout="none", exposure=(0.7, 1.8), blue=(-0.15, 0.4), lift=(0.0, 0.15), bezel=0.2)
+DARK_ROOM = Range(pitch=(1.2, 5.0), layout="stripe", exposure=(1.2, 2.8), blue=(0.05, 0.5), lift=(0.0, 0.05), bezel=0.25)
+HAZY = Range(pitch=(3.0, 8.0), layout="none", exposure=(0.8, 1.9), blue=(-0.15, 0.3), lift=(0.06, 0.35), bezel=0.1)
+OLED = Range(pitch=(0.8, 3.0), layout="pentile", exposure=(0.7, 2.0), blue=(-0.05, 0.35), lift=(0.0, 0.05), bezel=0.4)
+WARM_TABLET = Range(pitch=(1.6, 2.4), layout="stripe", exposure=(0.7, 1.4), blue=(-0.35, -0.1), lift=(0.02, 0.2), bezel=0.3)
 
 SCREENS = (
     Attack("screen_monitor", "replay", False, False, partial(replay, ranges=MONITOR)),
