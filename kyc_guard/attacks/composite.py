@@ -38,13 +38,16 @@ _FIXED = {2, 33, 152, 168, 263}
 
 def part_mask(rng: np.random.Generator, part: str, landmarks_px: Float32Array, height_px: int, width_px: int) -> Float32Array:
     """(H, W) float32: the part's hull, grown as a hand-drawn selection is, bent and softly brushed at the edge."""
-    size = hulls.face_size_px(landmarks_px)
-    grow = rng.uniform(0.0, 0.03) if part in _HALVES else rng.uniform(0.02, 0.09)
-    mask = hulls.hull_mask(part, hulls.jitter(rng, landmarks_px, 0.015), height_px, width_px, grow)
-    mask = hulls.bend(rng, mask, size, rng.uniform(0.005, 0.02))
-    kernel = max(3, int(rng.uniform(0.015, 0.08) * size) | 1)
-    soft: Float32Array = cv2.blur(cv2.blur(mask, (kernel, kernel)), (kernel, kernel))
-    return soft
+
+    def draw(points: Float32Array, h: int, w: int) -> Float32Array:
+        size = hulls.face_size_px(points)
+        grow = rng.uniform(0.0, 0.03) if part in _HALVES else rng.uniform(0.02, 0.09)
+        mask = hulls.hull_mask(part, hulls.jitter(rng, points, 0.015), h, w, grow)
+        mask = hulls.bend(rng, mask, size, rng.uniform(0.005, 0.02))
+        kernel = max(3, int(rng.uniform(0.015, 0.08) * size) | 1)
+        return np.asarray(cv2.blur(cv2.blur(mask, (kernel, kernel)), (kernel, kernel)))
+
+    return hulls.drawn(landmarks_px, height_px, width_px, draw)
 
 
 def _paste(parts: tuple[str, ...], cloned: bool, rng: np.random.Generator, face: FaceImage, donor: FaceImage | None) -> Attacked:

@@ -253,7 +253,8 @@ def crop_swap(rng: np.random.Generator, face: FaceImage, donor: FaceImage | None
     else:
         landmarks = restyle(rng, face.landmarks_px)
         interior = mesh.warp_mesh(face.image_rgb, face.landmarks_px, landmarks, height_px, width_px)
-    side = int(rng.integers(112, 257))
+    # Large faces are given to large networks: below half the native size the blur alone would tell.
+    side = max(int(rng.integers(112, 257)), int(0.6 * size))
     across = face.landmarks_px[263] - face.landmarks_px[33]
     scale = side / (size * rng.uniform(1.1, 1.35))
     turn = scale * np.array([[across[0], across[1]], [-across[1], across[0]]]) / max(float(np.linalg.norm(across)), 1e-6)
