@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from types import MappingProxyType
 
-from kyc_guard.mrz import Mrz, PartialDate
+from kyc_guard.dates import PartialDate, dates_in
+from kyc_guard.mrz import Mrz
 from kyc_guard.names import fold, similarity, spellings, transliterate
 from kyc_guard.ocr import TextLine
 
@@ -163,36 +163,3 @@ def _introduced(label: TextLine, lines: Sequence[TextLine]) -> Iterator[date]:
     ]
     if below:
         yield from dates_in(min(below, key=lambda line: line.middle_px).text)
-
-
-_NUMERIC = re.compile(r"(?<!\d)(\d{1,4})[ ./-](\d{1,2})[ ./-](\d{2,4})(?!\d)")
-_WORDED = re.compile(r"(?<!\d)(\d{1,2})[ ./-]*([A-Z]{3,})(?:[ ./-]+[A-Z]+)?[ ./-]*(\d{4}|\d{2})(?!\d)")
-_MONTHS = {
-    "JAN": 1, "ENE": 1, "GEN": 1, "FEB": 2, "FEV": 2, "MAR": 3, "MAE": 3, "MRZ": 3, "APR": 4, "AVR": 4, "ABR": 4, "MAY": 5, "MAI": 5,
-    "MAG": 5, "JUN": 6, "JUIN": 6, "GIU": 6, "JUL": 7, "JUIL": 7, "LUG": 7, "AUG": 8, "AOU": 8, "AGO": 8, "SEP": 9, "SET": 9, "OCT": 10,
-    "OKT": 10, "OUT": 10, "OTT": 10, "NOV": 11, "DEC": 12, "DEZ": 12, "DIC": 12,
-}  # fmt: skip
-
-
-def dates_in(text: str) -> frozenset[date]:
-    """Every date ``text`` may mean: year first, day first and month first; two-digit years count as 20xx (compare by YYMMDD)."""
-    found: set[date] = set()
-    for a, b, c in _NUMERIC.findall(text):
-        found.update(_possible([(a, b, c), (c, b, a), (c, a, b)]))
-    plain = "".join(" " + transliterate(part) + " " if part.isalpha() else part for part in re.findall(r"[^\W\d_]+|\d+|.", text))
-    for day, word, year in _WORDED.findall(plain):
-        month = _MONTHS.get(word[:4]) or _MONTHS.get(word[:3])
-        if month is not None:
-            found.update(_possible([(year, str(month), day)]))
-    return frozenset(found)
-
-
-def _possible(readings: Sequence[tuple[str, str, str]]) -> Iterator[date]:
-    for year, month, day in readings:
-        # Three digits are no year, and four no month or day.
-        if len(year) not in {2, 4} or max(len(month), len(day)) > 2:
-            continue
-        try:
-            yield date(int(year) + (2000 if len(year) == 2 else 0), int(month), int(day))
-        except ValueError:
-            continue

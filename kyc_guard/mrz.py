@@ -19,6 +19,7 @@ from datetime import date
 from itertools import cycle
 from types import MappingProxyType
 
+from kyc_guard.dates import PartialDate, zone_date
 from kyc_guard.names import transliterate
 
 FILLER = "<"
@@ -110,40 +111,6 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         )
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class PartialDate:
-    """A date of which parts may be unknown (``<<`` in the zone).
-
-    Attributes:
-        yymmdd: the six characters of the zone; two dates that agree here cannot be told apart by an MRZ.
-        year, month, day: ``None`` where unknown; the century of ``year`` follows from the caller's ``today``.
-        valid: the known parts can be a calendar date.
-    """
-
-    yymmdd: str
-    year: int | None
-    month: int | None
-    day: int | None
-    valid: bool
-
-    @property
-    def iso(self) -> str:
-        """ISO 8601 with X for what is unknown, such as 1974-08-XX."""
-        year = "XXXX" if self.year is None else f"{self.year:04d}"
-        return f"{year}-{'XX' if self.month is None else f'{self.month:02d}'}-{'XX' if self.day is None else f'{self.day:02d}'}"
-
-    def agrees(self, other: date) -> bool:
-        """Whether every known part equals that of ``other``; the century, which no zone carries, is left out."""
-        wanted = other.strftime("%y%m%d")
-        return self.valid and all(a in (b, FILLER) for a, b in zip(self.yymmdd, wanted, strict=True))
-
-    def passed(self, today: date) -> bool:
-        """Whether the whole span this date may mean lies before ``today``; an unknown or invalid date has not passed."""
-        if not self.valid or self.year is None:
-            return False
-        return (self.year, self.month or 12, self.day or 31) < (today.year, today.month, today.day)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +242,9 @@ def _read(layout: Format, lines: Sequence[tuple[str, int]], today: date) -> Mrz 
         given_names=_plain(given),
         document_number=number,
         nationality=_plain(raw["nationality"]),
-        birth_date=_date(raw["birth_date"], today, in_past=True),
+        birth_date=zone_date(raw["birth_date"], today, in_past=True),
         sex=raw["sex"] if raw["sex"] in "MF" else "X",
-        expiry_date=_date(raw["expiry_date"], today, in_past=False),
+        expiry_date=zone_date(raw["expiry_date"], today, in_past=False),
         optional=_plain(optional),
         optional_2=_plain(raw.get("optional_2", "")),
         checks=MappingProxyType(checks),
@@ -348,28 +315,6 @@ def _holds(text: str, digit: str, *, may_be_empty: bool) -> bool:
 
 def _plain(text: str) -> str:
     return " ".join(text.replace(FILLER, " ").split())
-
-
-def _date(text: str, today: date, *, in_past: bool) -> PartialDate:
-    parts = [text[i : i + 2] for i in (0, 2, 4)]
-    if any(not (p.isdecimal() or p == "<<") for p in parts):
-        return PartialDate(text, None, None, None, valid=False)
-    yy, month, day = (None if p == "<<" else int(p) for p in parts)
-    year = None if yy is None else _century(yy, month, day, today, in_past=in_past)
-    try:
-        # A leap year stands in for an unknown one, January for an unknown month.
-        date(year or 2000, month or 1, day or 1)
-    except ValueError:
-        return PartialDate(text, year, month, day, valid=False)
-    return PartialDate(text, year, month, day, valid=True)
-
-
-def _century(yy: int, month: int | None, day: int | None, today: date, *, in_past: bool) -> int:
-    base = today.year - today.year % 100
-    if in_past:
-        year = base + yy
-        return year if (year, month or 1, day or 1) <= (today.year, today.month, today.day) else year - 100
-    return min((base + yy + shift for shift in (-100, 0, 100)), key=lambda year: abs(year - today.year))
 
 
 def encode(

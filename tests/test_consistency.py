@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kyc_guard.consistency import Agreement, Limits, compare_claims, compare_visual_zone, dates_in
+from kyc_guard.consistency import Agreement, Limits, compare_claims, compare_visual_zone
+from kyc_guard.dates import dates_in
 from kyc_guard.mrz import Mrz, parse
 from kyc_guard.ocr import TextLine
 from kyc_guard.specimen import Holder, zone

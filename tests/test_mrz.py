@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kyc_guard.mrz import FORMATS, PartialDate, check_digit, encode, find, parse
+from kyc_guard.dates import PartialDate
+from kyc_guard.mrz import FORMATS, check_digit, encode, find, parse
 
 TODAY = date(2026, 1, 1)
 TD3 = ("P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C36UTO7408122F1204159ZE184226B<<<<<10")

@@ -68,8 +68,8 @@ def test_the_shipped_document_table_is_that_of_its_config() -> None:
 
 def _people(seed: int, people: int = 40, pictures: int = 3) -> Faces:
     rng = np.random.default_rng(seed)
-    centres = rng.normal(0, 0.07, (people, 128))
-    vectors = (centres[:, None] + rng.normal(0, 0.03, (people, pictures, 128))).reshape(-1, 128)
+    centres = rng.normal(0, 0.035, (people, 128))
+    vectors = (centres[:, None] + rng.normal(0, 0.05, (people, pictures, 128))).reshape(-1, 128)
     names = np.repeat([f"p{i}" for i in range(people)], pictures)
     return Faces(vectors.astype(np.float32), names, np.where(np.arange(len(names)) < len(names) // 2, "a", "b"))
 
