@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
@@ -35,8 +36,14 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("kyc_guard", "content"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"rate": in_words, "percent": percent, "number": lambda v: "-" if v is None else f"{v:.3f}"}
+    environment.filters |= {"rate": _rate, "percent": percent, "number": lambda v: "-" if v is None else f"{v:.3f}"}
     return environment.get_template("evaluation.html")
+
+
+def _rate(rate: Mapping[str, Any] | None) -> Markup:
+    """The interval goes on a second line: a phone shows twice the columns."""
+    value, bracket, rest = in_words(rate).partition(" [")
+    return Markup("{}<small>{}</small>").format(value, bracket.strip() + rest)
 
 
 def _histogram(report: Mapping[str, Any]) -> str:
@@ -53,7 +60,7 @@ def _histogram(report: Mapping[str, Any]) -> str:
         axes.axvline(point["threshold"], color="black", linewidth=1, linestyle=":")
         axes.annotate(name, (point["threshold"], 1.0), xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right", fontsize=8)
     axes.set(xlim=(0, 1), xlabel="score, P(attack)", ylabel="share of its class")
-    axes.legend(loc="upper center", fontsize=8)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=8)
     return _png(figure)
 
 

@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -366,6 +368,36 @@ def test_the_page_is_self_contained_and_shows_no_markup_of_others(tmp_path: Path
     assert not links.tags & {"script", "link", "iframe", "b>print"}
     assert "<script>" not in text
     assert 'name="viewport"' in text
+
+
+_LOOK = """<script>addEventListener("load", () => document.title = JSON.stringify({
+    wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    broken: [...document.images].filter(i => !i.naturalWidth).length, images: document.images.length}))</script>"""
+
+
+def test_the_page_fits_a_phone_in_a_real_browser(tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed: the page was not looked at in a browser")
+    rows = [
+        Presentation(f"{'long' * 30}{i}.png", "attack" if i % 2 else "bona_fide", "print" if i % 2 else "", "s" * 60) for i in range(40)
+    ]
+    report.report_from_scores(rows, [Score(i / 40) for i in range(40)], tmp_path, points={"review": 0.4, "reject": 0.8})
+    page = tmp_path / "looked_at.html"
+    page.write_text((tmp_path / "report.html").read_text() + _LOOK)
+    command = [
+        chromium,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=500,900",
+        "--dump-dom",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    dom = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, check=True, timeout=250).stdout
+    title = re.search(r"<title>(.*?)</title>", dom)
+    assert title is not None
+    assert json.loads(title[1]) == {"wide": 0, "broken": 0, "images": 2}
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
