@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -16,7 +17,7 @@ from kyc_guard.detectors.protocol import Bundle, Detector
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces import track_faces
 from kyc_guard.media import read_clip, read_image
-from kyc_guard.types import Clip, ContainerFacts, Decision, Evidence, FaceTrack, Media, Modality, Reason, Signal, Submission, UInt8Array
+from kyc_guard.types import Decision, Evidence, FaceTrack, Media, Modality, Reason, Signal, Submission
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Verifier:
         weights = self.bundle.weights
         self.models: Mapping[str, str] = MappingProxyType({name: weights.get(name).sha256 for name in weights.names()})
         """Model name -> sha256 of its verified file."""
+        self._pool = ThreadPoolExecutor(self.settings.threads - 1, "kyc-guard") if self.settings.threads > 1 else None
 
     def verify(self, submission: Submission) -> Decision:
         """Decode, ask every detector, fuse.
@@ -56,8 +58,7 @@ class Verifier:
             InputError: a file of the submission cannot be read or passes a limit.
         """
         started = time.perf_counter()
-        evidence = self.gather(submission)
-        signals = tuple(detector(evidence) for detector in self.detectors)
+        evidence, signals = self._judge(submission)
         verdict = fusion.decide(signals, self.bundle.policy, self.bundle.thresholds)
         return Decision(
             submission=submission.id,
@@ -81,7 +82,7 @@ class Verifier:
         Raises:
             InputError: a file that was sent cannot be read or passes a limit.
         """
-        return self._gather(submission, self.detectors)
+        return self._add_selfie(self._documents(submission, self.detectors), self.detectors)
 
     def attack_score(self, media: Media, name: str) -> AttackScore:
         """Run only the presentation-attack detectors (those with a weight in ``[fusion.weights]``) on a picture or clip.
@@ -95,7 +96,7 @@ class Verifier:
         """
         weights = fusion.fusion_weights(self.bundle.thresholds)
         asked = tuple(d for d in self.detectors if d.name in weights)
-        evidence = self._gather(Submission(id=name, selfie=media), asked)
+        evidence = self._add_selfie(self._documents(Submission(id=name, selfie=media), asked), asked)
         signals = tuple(detector(evidence) for detector in asked)
         score = fusion.attack_score(signals, self.bundle.thresholds)
         judged = [s for s in signals if s.score is not None]
@@ -106,46 +107,55 @@ class Verifier:
             signals=signals,
         )
 
-    def _gather(self, submission: Submission, asked: Sequence[Detector]) -> Evidence:
+    def _judge(self, submission: Submission) -> tuple[Evidence, tuple[Signal, ...]]:
+        """Evidence, and one signal a detector in their order.
+
+        With more than one thread the document is judged while the selfie is still being decoded: reading it takes as long as
+        everything else together.
+        """
+        documents = self._documents(submission, self.detectors)
+        early = [d for d in self.detectors if d.needs <= {Modality.DOCUMENT}]
+        waiting = self._pool.submit(_ask, early, documents) if self._pool else None
+        evidence = self._add_selfie(documents, self.detectors)
+        answers = _ask([d for d in self.detectors if d not in early], evidence)
+        answers |= waiting.result() if waiting else _ask(early, documents)
+        return evidence, tuple(answers[d.name] for d in self.detectors)
+
+    def _documents(self, submission: Submission, asked: Sequence[Detector]) -> Evidence:
+        """Evidence of the documents alone, decoded if anybody ``asked`` needs them."""
         if not asked:
             raise RuntimeError("this Verifier is closed")
-        needs = frozenset[Modality]().union(*(d.needs for d in asked))
-        problems: dict[Modality, Reason] = {}
-        clip: Clip | None = None
-        track: FaceTrack | None = None
-        burst_track: FaceTrack | None = None
+        wanted = submission.document if any(Modality.DOCUMENT in d.needs for d in asked) else ()
+        names = [_name(submission, media, f"document {i}") for i, media in enumerate(wanted, start=1)]
+        pictures = [read_image(media, self.settings.limits, name=name) for media, name in zip(wanted, names, strict=True)]
+        return Evidence(
+            submission=submission, documents_rgb=tuple(rgb for rgb, _ in pictures), document_facts=tuple(facts for _, facts in pictures)
+        )
+
+    def _add_selfie(self, documents: Evidence, asked: Sequence[Detector]) -> Evidence:
+        """The whole evidence: selfie decoded, faces tracked; consecutive frames too if anybody ``asked`` needs a clip."""
+        submission, ratio = documents.submission, self._other_face_ratio
         if submission.selfie is None:
             nothing = Reason("no_selfie", "the submission has no selfie")
-            problems |= {Modality.FACE: nothing, Modality.CLIP: nothing}
-        else:
-            name = _name(submission, submission.selfie, "selfie")
-            clip = read_clip(submission.selfie, self.settings.sampling, self.settings.limits, name=name)
-            track = track_faces(clip.frames_rgb, other_face_ratio=self._other_face_ratio)
-            if not track.found:
-                problems[Modality.FACE] = Reason("no_face", f"{name}: no face in any of {len(track.faces)} frames")
-            if clip.is_still:
-                problems[Modality.CLIP] = Reason("no_clip", f"{name}: is a photo; a video is needed")
-            elif Modality.CLIP in needs:
-                burst_track = track_faces(clip.burst_rgb, other_face_ratio=self._other_face_ratio)
-        pictures: list[tuple[UInt8Array, ContainerFacts]] = []
-        if Modality.DOCUMENT in needs:
-            pictures = [
-                read_image(d, self.settings.limits, name=_name(submission, d, f"document {i + 1}"))
-                for i, d in enumerate(submission.document)
-            ]
-        return Evidence(
-            submission=submission,
-            clip=clip,
-            track=track,
-            burst_track=burst_track,
-            documents_rgb=tuple(rgb for rgb, _ in pictures),
-            document_facts=tuple(facts for _, facts in pictures),
-            problems=MappingProxyType(problems),
-        )
+            return replace(documents, problems=MappingProxyType({Modality.FACE: nothing, Modality.CLIP: nothing}))
+        name = _name(submission, submission.selfie, "selfie")
+        clip = read_clip(submission.selfie, self.settings.sampling, self.settings.limits, name=name)
+        track = track_faces(clip.frames_rgb, other_face_ratio=ratio)
+        problems: dict[Modality, Reason] = {}
+        if not track.found:
+            problems[Modality.FACE] = Reason("no_face", f"{name}: no face in any of {len(track.faces)} frames")
+        burst_track: FaceTrack | None = None
+        if clip.is_still:
+            problems[Modality.CLIP] = Reason("no_clip", f"{name}: is a photo; a video is needed")
+        elif any(Modality.CLIP in d.needs for d in asked):
+            burst_track = track_faces(clip.burst_rgb, other_face_ratio=ratio)
+        return replace(documents, clip=clip, track=track, burst_track=burst_track, problems=MappingProxyType(problems))
 
     def close(self) -> None:
         """Let go of the models; the verifier judges nothing afterwards."""
         self.detectors = ()
+        if self._pool:
+            self._pool.shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -173,15 +183,16 @@ def _name(submission: Submission, media: Media, role: str) -> str:
     return str(media) if isinstance(media, Path) else f"{submission.id}: {role}"
 
 
+def _ask(detectors: Sequence[Detector], evidence: Evidence) -> dict[str, Signal]:
+    return {detector.name: detector(evidence) for detector in detectors}
+
+
 def _inputs(submission: Submission, evidence: Evidence) -> MappingProxyType[str, str]:
-    """File name -> sha256 of what was judged."""
+    """File name -> sha256 of what was judged; a second file of the same name is told apart by its role."""
+    judged = [] if evidence.clip is None else [(submission.selfie, "selfie", evidence.clip.facts)]
+    judged += [(m, f"document {i}", f) for i, (m, f) in enumerate(zip(submission.document, evidence.document_facts, strict=False), start=1)]
     hashes: dict[str, str] = {}
-    if submission.selfie is not None and evidence.clip is not None:
-        hashes[_label(submission.selfie, "selfie")] = evidence.clip.facts.sha256
-    for i, (media, facts) in enumerate(zip(submission.document, evidence.document_facts, strict=False), start=1):
-        hashes[_label(media, f"document {i}")] = facts.sha256
+    for media, role, facts in judged:
+        name = media.name if isinstance(media, Path) else role
+        hashes[name if hashes.get(name, facts.sha256) == facts.sha256 else f"{name} ({role})"] = facts.sha256
     return MappingProxyType(hashes)
-
-
-def _label(media: Media, role: str) -> str:
-    return media.name if isinstance(media, Path) else role

@@ -155,6 +155,12 @@ def test_the_checkout_entry_is_the_same_app_plus_train_and_bench() -> None:
     assert set(COMMANDS) | {"train", "bench"} <= listed
 
 
+def test_train_hands_its_arguments_to_the_training_package() -> None:
+    done = subprocess.run([sys.executable, "cli.py", "train", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "COMMAND" in done.stdout
+    assert "verify" not in done.stdout
+
+
 def test_the_python_api_judges_what_the_command_line_judges(judge: Any, inbox: Path) -> None:
     judge(0.95)
     from kyc_guard import Submission

@@ -124,6 +124,23 @@ def test_the_same_submission_gives_the_same_decision_from_many_threads(tmp_path:
     assert len({str({**d.to_json(), "took_ms": 0}) for d in decisions}) == 1
 
 
+def test_more_threads_give_the_same_decision_and_the_same_errors(tmp_path: Path) -> None:
+    sent = Submission(id="a1", selfie=FACE_RGB, document=(BLANK_RGB,))
+    settings = settings_in(tmp_path)
+    with Verifier(settings, detectors=usual()) as one, Verifier(settings.model_copy(update={"threads": 3}), detectors=usual()) as more:
+        assert {**one.verify(sent).to_json(), "took_ms": 0} == {**more.verify(sent).to_json(), "took_ms": 0}
+        with pytest.raises(UnreadableError, match="a1: selfie"):
+            more.verify(Submission(id="a1", selfie=b"x", document=(BLANK_RGB,)))
+
+
+def test_two_files_of_one_name_keep_a_hash_each(tmp_path: Path, inbox: Path) -> None:
+    (inbox / "back").mkdir()
+    (inbox / "back" / "card.png").write_bytes(png(BLANK_RGB[:32]))
+    sent = submission(inbox, 'selfie = "me.png"\ndocument = ["card.png", "back/card.png", "me.png"]', me=png(FACE_RGB), card=png(BLANK_RGB))
+    with Verifier(settings_in(tmp_path), detectors=usual()) as verifier:
+        assert set(verifier.verify(sent).inputs) == {"me.png", "card.png", "card.png (document 2)"}
+
+
 def test_a_closed_verifier_judges_nothing(tmp_path: Path) -> None:
     verifier = Verifier(settings_in(tmp_path), detectors=usual())
     verifier.close()
