@@ -4,14 +4,15 @@ What every swap leaves is a boundary inside one picture between two histories: i
 noise, colour, codec grid and geometry, most of all along the mask's edge. Nothing here re-encodes the finished frame; that
 is the recording's business and must happen to bona fide pictures alike, or the codec becomes the label.
 
-What live swaps look like, from 19 webcam clips laid beside the DeepFaceLive streams made from them, frame by frame:
+What live swaps look like, from webcam clips laid beside the DeepFaceLive streams made from them, frame by frame; figures are
+those of the 14 training pairs, three frames each:
 
 - The whole face from chin to hairline is replaced, higher than the mesh reaches, by a soft-edged oval that follows the jaw
-  from the inside. Outside it nothing changes: band energies there agree within 1 %.
-- Interior band energy against the original frame, median (range over clips): finest octave .83 (.55-1.4), the next .88
-  (.65-1.3), then .89 and .91. Usually softer, but streams run through a sharpener come out crisper than the camera.
-- Mean colour is matched within a few levels; its variation is not: the spread of L*, a*, b* over the face falls to .93, .91
-  and .73. Coloured side light, blush and stubble flatten; skin turns even; noise and codec blocks of the original vanish.
+  from the inside. Outside it nothing changes: band energies there agree within a few per cent.
+- Band energy inside against the original frame, median (range): finest octave .84 (.56-1.44), the next .87 (.65-1.25), then
+  .88 and .89. Usually softer, but streams run through a sharpener come out crisper than the camera.
+- Mean colour is matched within a few levels; its variation is not: the spread over the face goes to .91 of itself in L*, .5-1.3 in
+  a*, .72 in b*. Coloured side light, blush and stubble flatten; skin turns even; noise and codec blocks of the original vanish.
 - Light is the model's as much as the room's: forehead, cheeks and chin differ from the original by slow fields of some 5-20 levels;
   creases and pores go while lids, lips and brows stay crisp.
 - Brows, eyes, nose and mouth sit a little elsewhere and have another size; eyes keep a stock glint, teeth a soft white bar.
