@@ -14,10 +14,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kyc_guard import batch, evaluate
 from kyc_guard.errors import ModelError, UnreadableError
 from kyc_guard.types import Decision, Outcome, Reason, Signal, Submission
+
+if TYPE_CHECKING:
+    from kyc_guard.pipeline import AttackScore
 
 
 def die() -> None:
@@ -96,6 +100,20 @@ class FakeModel:
             return FakeAnswer(None, "no_face", None, (Signal("face_attack", "1", None, reasons=(Reason("no_face"),)), silent))
         score = int(Path(name).stem.rpartition("_")[2]) / 100
         return FakeAnswer(score, None, "replay", (Signal("face_attack", "1", score), silent))
+
+
+@dataclass(frozen=True)
+class RealPipeline:
+    """The real decoding, faces, fusion and policy, with detectors that answer the picture's mean brightness; see `fakes`."""
+
+    folder: Path
+
+    def __call__(self) -> Callable[[Path, str], AttackScore]:
+        from fakes import settings_in, usual
+
+        from kyc_guard.pipeline import Verifier
+
+        return Verifier(settings_in(self.folder), detectors=usual(lambda e: float(e.clip.frames_rgb.mean()) / 255)).attack_score
 
 
 SCORER = evaluate.Scorer(FakeModel(), ("face_attack", "liveness"), {"review": 0.5, "reject": 0.8}, {"policy_sha256": "p"})

@@ -181,6 +181,28 @@ def test_what_a_model_cannot_judge_is_a_non_response_and_never_a_number(tmp_path
     assert found["counts"]["errors"] == 4
 
 
+def test_pictures_go_through_the_real_pipeline(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+    from skimage.data import astronaut
+
+    data, weights = tmp_path / "data", tmp_path / "weights"
+    data.mkdir()
+    weights.mkdir()
+    Image.fromarray(astronaut()).save(data / "face.png")
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(data / "black.png")
+    (data / "broken.jpg").write_bytes(b"no picture")
+    (data / "empty.mp4").touch()
+    manifest = data / "m.csv"
+    manifest.write_text("path,label\n" + "".join(f"{name},bona_fide\n" for name in ("face.png", "black.png", "broken.jpg", "empty.mp4")))
+    scorer = evaluate.Scorer(fake_workers.RealPipeline(weights), ("face_attack",), {"review": 0.5}, {})
+    run(manifest, tmp_path / "out", scorer=scorer)
+    face, *rest = table(tmp_path / "out")
+    assert face["score"] == face["face_attack"] == repr(float(face["score"]))
+    assert abs(float(face["score"]) - astronaut().mean() / 255) < 0.01
+    assert [(r["score"], r["reason"]) for r in rest] == [("", "no_face"), ("", "unreadable"), ("", "unreadable")]
+
+
 def test_media_may_lie_under_another_root(tmp_path: Path) -> None:
     manifest = make_manifest(tmp_path / "data")
     elsewhere = tmp_path / "manifest.csv"
