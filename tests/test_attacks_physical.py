@@ -151,11 +151,12 @@ def _spectrum(image_rgb: np.ndarray) -> np.ndarray:
 
 _PLAIN_DISPLAY = screen.Display(
     layout="stripe", pitch=0.9, grid_deg=3.0, depth=1.0, duty=(0.28, 0.85), aperture=0.6, gamma=1.0, white=(1.0, 1.0, 1.0),
-    lift=0.0, saturation=1.0, falloff=(0.0, 0.0), band=(0.0, 1.0, 0.0), glare=(), reflection_seed=0, reflection=0.0, retouch=0.0, kept=(1.0, 0),
+    lift=0.0, saturation=1.0, falloff=(0.0, 0.0), band=(0.0, 1.0, 0.0), glare=(), reflection_seed=0, reflection=0.0, retouch=0.0,
+    kept=(1.0, 0),
 )  # fmt: skip
 _PLAIN_CAMERA = optics.Camera(
-    resolution=1.0, exposure=1.0, metering=0.0, white_balance=(1.0, 1.0, 1.0), haze=0.0, bloom=0.0, vignette=0.0, blur_px=0.2, motion_px=0.0,
-    motion_deg=0.0, noise=0.0, bayer=False, contrast=1.0, saturation=1.0, sharpen=0.0, quality=0,
+    resolution=1.0, exposure=1.0, metering=0.0, white_balance=(1.0, 1.0, 1.0), haze=0.0, bloom=0.0, vignette=0.0, blur_px=0.2,
+    motion_px=0.0, motion_deg=0.0, noise=0.0, bayer=False, contrast=1.0, saturation=1.0, sharpen=0.0, quality=0,
 )  # fmt: skip
 
 

@@ -139,8 +139,9 @@ def ink(image_rgb: UInt8Array, paper: Paper, rng: Rng) -> UInt8Array:
     else:
         common = cv2.min(cv2.min(cmy[0], cmy[1]), cmy[2]) ** 2 * np.float32(paper.black)
         planes = [np.clip(cmy[i] * np.float32(paper.cast[i]) - common, 0.0, 1.0) for i in range(3)] + [common]
-    # Dot gain: 4 c (1 - c) is largest at the half tone.
-    planes = [plane + np.float32(4 * paper.gain) * plane * (1.0 - plane) for plane in planes]
+    # Dot gain adds 4 g c (1 - c), most at the half tone.
+    gain = np.float32(4 * paper.gain)
+    planes = [plane * ((1 + gain) - gain * plane) for plane in planes]
     if paper.screen != "none":
         angles = _ANGLES_DEG[-len(planes) :]
         planes = [_halftone(plane, paper, angle + paper.phase_deg, rng) for plane, angle in zip(planes, angles, strict=True)]
@@ -160,8 +161,10 @@ def _halftone(coverage: Float32Array, paper: Paper, angle_deg: float, rng: Rng) 
     """(H, W) float32 ink coverage -> the same as its screen prints it."""
     height, width = coverage.shape
     # A hard threshold is 0 or 1; seen from afar its contrast falls to a share of it.
-    hard = np.clip(3.0 * (coverage - _threshold(paper, angle_deg, height, width, rng)) + 0.5, 0.0, 1.0)
-    screened: Float32Array = coverage + np.float32(paper.depth) * (hard - coverage)
+    screened: Float32Array = (coverage - _threshold(paper, angle_deg, height, width, rng)) * np.float32(3.0) + np.float32(0.5)
+    np.clip(screened, 0.0, 1.0, out=screened)
+    screened *= np.float32(paper.depth)
+    screened += coverage * np.float32(1.0 - paper.depth)
     return screened
 
 
