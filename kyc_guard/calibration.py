@@ -39,3 +39,37 @@ class Platt:
         z = self.slope * logit + self.offset
         # The two-branch form cannot overflow.
         return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Several views' logits -> one log-odds: offset + the weighted sum, no weight negative."""
+
+    weights: Mapping[str, float]
+    offset: float
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], name: str) -> Join:
+        """Read one table of weights by view and an ``offset``.
+
+        Raises:
+            ConfigError: missing, not finite, or a negative weight, which would turn a view's direction round.
+        """
+        try:
+            weights = {k: float(v) for k, v in table.items() if k != "offset"}
+            offset = float(table["offset"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"thresholds.toml: [{name}] needs a weight a view and an offset. Remedy: run the calibrate command"
+            ) from error
+        if not weights or not all(math.isfinite(w) and w >= 0 for w in weights.values()) or not math.isfinite(offset):
+            raise ConfigError(f"thresholds.toml: [{name}] has unusable weights {weights} or offset {offset}")
+        return cls(weights, offset)
+
+    def __call__(self, logits: Mapping[str, float]) -> float:
+        return self.offset + sum(weight * logits[view] for view, weight in self.weights.items())
+
+
+def either(*log_odds: float) -> float:
+    """P(attack) when any one of several independent suspicions suffices (noisy-or): 1 - product of P(not that one)."""
+    return 1.0 - math.exp(-sum(max(z, 0.0) + math.log1p(math.exp(-abs(z))) for z in log_odds))

@@ -1,8 +1,7 @@
 """The views of a face the face-attack nets look at; training cuts them with this very code.
 
 *face*: the whole face with some surround, shrunk: bezels, paper, hands, light, colours, geometry.
-*patch*: a window at the picture's own resolution, since moire, halftone and screen grids die when shrunk.
-*detail*: a smaller window shown twice its size: blending seams and up-sampling traces are a pixel or two wide.
+*patch*: a window at the picture's own resolution, since moire, halftone, blending seams and up-sampling traces die when shrunk.
 """
 
 from __future__ import annotations
@@ -48,8 +47,12 @@ WINDOW_FACE_PX = (96.0, 320.0)
 """Faces are brought into this range of sizes before a window is cut; between them it is native."""
 
 FACE = View("face", side_px=128, scale=1.5, span_px=0, anchors=((0.0, 0.0),))
-_PLACES = ((-0.22, -0.16), (0.22, -0.16), (0.0, 0.21), (-0.29, 0.19), (0.29, 0.19))
-"""The eyes, the mouth, the jaw's two edges."""
-PATCH = View("patch", side_px=128, scale=0.0, span_px=128, anchors=_PLACES)
-DETAIL = View("detail", side_px=192, scale=0.0, span_px=96, anchors=(*_PLACES, (0.0, -0.3)))
-VIEWS = {view.name: view for view in (FACE, PATCH, DETAIL)}
+PATCH = View(
+    "patch",
+    side_px=128,
+    scale=0.0,
+    span_px=128,
+    # The eyes, the mouth, the jaw's two edges.
+    anchors=((-0.22, -0.16), (0.22, -0.16), (0.0, 0.21), (-0.29, 0.19), (0.29, 0.19)),
+)
+VIEWS = {view.name: view for view in (FACE, PATCH)}

@@ -47,6 +47,7 @@ def train(
     exclude: Annotated[list[str] | None, typer.Option(help="Leave this source out (repeatable).")] = None,
     minutes: Annotated[float | None, typer.Option(help="Train by the clock instead of by pairs.")] = None,
     pairs: Annotated[int | None, typer.Option(help="Fewer or more pairs than the config says.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Start from this net.pt instead of ImageNet.")] = None,
     resume: bool = True,
 ) -> None:
     """Train one net."""
@@ -57,7 +58,7 @@ def train(
 
     torch.set_num_threads(1)
     changes = {k: v for k, v in {"exclude": tuple(exclude or ()), "pairs": pairs}.items() if v}
-    run(Config.load(config, **changes), cache, cache / "runs" / (name or config.stem), resume=resume, minutes=minutes)
+    run(Config.load(config, **changes), cache, cache / "runs" / (name or config.stem), resume=resume, minutes=minutes, start=start)
 
 
 @app.command()
@@ -83,7 +84,7 @@ def report(
     net = AttackNet(settings.stages, pretrained=False)
     net.load_state_dict(torch.load(run / "net.pt", weights_only=True))
     rows, logits = score_split(net.eval(), VIEWS[settings.view], (ChipStore(cache / "real"), ChipStore(cache / "bank")), split)
-    typer.echo(json.dumps({k: round(v, 4) for k, v in summary(rows, logits.mean(1)).items()}, indent=1))
+    typer.echo(json.dumps({k: round(v, 4) for k, v in summary(rows, logits).items()}, indent=1))
 
 
 if __name__ == "__main__":

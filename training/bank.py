@@ -6,20 +6,22 @@ that validation never sees a simulator the nets were trained on.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from kyc_guard.attacks import ATTACKS
 from kyc_guard.attacks.face_image import SPECIES, Attack, FaceImage
+from kyc_guard.attacks.mesh import yaw
 from kyc_guard.types import Float32Array
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore, ChipWriter
 
 SHARD_CHIPS = 120
+DONOR_CHOICES = 10
 
 
 def build_bank(cache: Path, *, variants: float, seed: int = 7, part: Sequence[int] = (0, 1)) -> None:
@@ -34,6 +36,7 @@ def build_bank(cache: Path, *, variants: float, seed: int = 7, part: Sequence[in
     store = ChipStore(cache / "real")
     bona_fide = [i for i, row in enumerate(store.rows) if not row.is_attack]
     donors = {split: [i for i in bona_fide if store.rows[i].split == split] for split in {r.split for r in store.rows}}
+    turned = np.array([yaw(chip.landmarks_px) for chip in store])
     for kind, species in enumerate(SPECIES):
         if not any(a.species == species for a in ATTACKS):
             continue
@@ -49,7 +52,7 @@ def build_bank(cache: Path, *, variants: float, seed: int = 7, part: Sequence[in
                 share = variants * (0.25 if row.path.startswith("clips/") else 1.0)
                 for _ in range(int(share + rng.random())):
                     attack = attacks[rng.integers(len(attacks))]
-                    made = simulate(attack, rng, store[i], store[int(rng.choice(donors[row.split]))])
+                    made = simulate(attack, rng, store[i], store[_donor(rng, i, donors[row.split], turned)])
                     if made is not None:
                         facts = {"label": "attack", "attack_type": species, "attack": attack.name, "held_out": attack.held_out}
                         writer.add(replace(row, **facts, face_xy_side=_square(made.landmarks_px, row)), made)
@@ -70,9 +73,10 @@ def simulate(attack: Attack, rng: np.random.Generator, chip: Chip, donor: Chip) 
     return Chip(made.image_rgb, landmarks, (np.clip(mask, 0, 1) * 255).astype(np.uint8))
 
 
-def seed_of(row: ChipRow) -> int:
-    """A stable number for one chip, for draws that must not depend on order."""
-    return zlib.crc32(f"{row.path}#{row.frame}#{row.attack}".encode())
+def _donor(rng: np.random.Generator, i: int, donors: Sequence[int], turned: NDArray[np.float64]) -> int:
+    """Of a few other faces the one turned most alike: a swap between unlike poses would be no swap."""
+    few = rng.choice(donors, DONOR_CHOICES)
+    return int(few[np.abs(turned[few] - turned[i]).argmin()])
 
 
 def _square(landmarks_px: Float32Array, row: ChipRow) -> tuple[float, float, float]:

@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from kyc_guard.views import View
 from training.chips import ChipRow, ChipStore
-from training.models import AttackNet
+from training.models import PHYSICAL, AttackNet
 from training.sampling import STILL, cut
 from training.train import predict
-
-PHYSICAL = frozenset({"print", "print_cut", "replay", "mask"})
 
 
 def views_of(view: View, store: ChipStore, i: int) -> list[NDArray[np.uint8]]:
@@ -26,12 +24,12 @@ def views_of(view: View, store: ChipStore, i: int) -> list[NDArray[np.uint8]]:
 
 
 def score(net: AttackNet, view: View, store: ChipStore, wanted: Sequence[int]) -> NDArray[np.float32]:
-    """(N, K) logits, one an anchor of the view."""
+    """(N, 2) logits, physical and digital, the mean over the view's anchors."""
     rows = []
     for start in range(0, len(wanted), 128):
         images = [v for i in wanted[start : start + 128] for v in views_of(view, store, i)]
-        rows.append(predict(net, images)[0].reshape(len(wanted[start : start + 128]), -1))
-    return np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)
+        rows.append(predict(net, images)[0].reshape(-1, len(view.anchors), 2).mean(1))
+    return np.concatenate(rows) if rows else np.zeros((0, 2), np.float32)
 
 
 def score_split(
@@ -62,27 +60,40 @@ def auc(attack: NDArray[np.float32], bona_fide: NDArray[np.float32]) -> float:
 
 
 def summary(rows: Sequence[ChipRow], logits: NDArray[np.float32]) -> dict[str, float]:
-    """AUC per species and source (chips, not clips), the share of bona fide above 0 per source, and the live pairs by clip."""
+    """AUC per species and source (chips, not clips), the share of bona fide above 0 per source, and the live pairs by clip.
+
+    Args:
+        logits: (N, 2). A species is scored by its own head, a source's bona fide faces by the larger of the two.
+    """
     bona = np.array([not r.is_attack for r in rows])
+    head = np.array([0 if r.attack_type in PHYSICAL else 1 for r in rows])
+    own = logits[np.arange(len(rows)), head]
     out: dict[str, float] = {}
-    physical = np.array([r.attack_type in PHYSICAL for r in rows])
     real = np.array([not r.attack for r in rows])
-    captured = {r.source for r, p, t in zip(rows, physical, real, strict=True) if p and t}
+    captured = {r.source for r in rows if r.attack_type in PHYSICAL and not r.attack}
     physical_bona = bona & np.array([r.source in captured for r in rows])
-    out["physical pooled"] = auc(logits[physical & real], logits[physical_bona])
+    out["physical pooled"] = auc(own[(head == 0) & real & ~bona], logits[physical_bona, 0])
+    out["digital pooled"] = auc(own[(head == 1) & real & ~bona], logits[bona, 1])
+    base = {(r.path, r.frame): i for i, r in enumerate(rows) if not r.is_attack}
     for kind in sorted({r.attack_type for r in rows if r.is_attack}):
         for made in (False, True):
-            mine = np.array([r.attack_type == kind and bool(r.attack) == made for r in rows])
-            if mine.any():
-                out[f"{'simulated' if made else 'real'} {kind}"] = auc(logits[mine], logits[bona])
+            mine = np.flatnonzero([r.attack_type == kind and bool(r.attack) == made for r in rows])
+            if not len(mine):
+                continue
+            column = int(head[mine[0]])
+            out[f"{'simulated' if made else 'real'} {kind}"] = auc(own[mine], logits[bona, column])
+            twins = [(i, base[rows[i].path, rows[i].frame]) for i in mine if (rows[i].path, rows[i].frame) in base] if made else []
+            if twins:
+                out[f"simulated {kind} above its own original"] = float(np.mean([own[i] > logits[b, column] for i, b in twins]))
     for source in sorted({r.source for r in rows}):
         mine = np.array([r.source == source and not r.attack for r in rows])
         if (mine & bona).any():
-            out[f"{source} bona fide > 0"] = float((logits[mine & bona] > 0).mean())
+            out[f"{source} bona fide > 0"] = float((logits[mine & bona].max(1) > 0).mean())
             if (mine & ~bona).any():
-                out[f"{source} AUC"] = auc(logits[mine & ~bona], logits[mine & bona])
+                column = int(head[mine & ~bona][0])
+                out[f"{source} AUC"] = auc(own[mine & ~bona], logits[mine & bona, column])
     clips: dict[str, list[float]] = defaultdict(list)
-    for row, value in zip(rows, logits, strict=True):
+    for row, value in zip(rows, logits[:, 1], strict=True):
         if row.source == "deepfacelive_pairs" and not row.attack:
             clips[Path(row.path).stem].append(float(value))
     pairs = [(np.mean(clips[k]), np.mean(clips[k.replace("_fake", "_real")])) for k in clips if k.endswith("_fake")]

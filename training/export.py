@@ -15,7 +15,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from training.models import AttackNet, Exported
 
-OUTPUTS = ("logit", "species", "map", "embedding")
+OUTPUTS = ("logits", "species", "map", "embedding")
 TOLERANCE = 1e-4
 
 
@@ -42,7 +42,7 @@ def export_onnx(net: AttackNet, path: Path, side_px: int) -> float:
     onnx.checker.check_model(str(path))
     with torch.inference_mode():
         expected = model(probe)[0].numpy()
-    got = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(["logit"], {"rgb": probe.numpy()})[0]
+    got = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(["logits"], {"rgb": probe.numpy()})[0]
     difference = float(np.abs(expected - got).max())
     if difference > TOLERANCE:
         raise ValueError(f"{path}: ONNX differs from torch by {difference:.2e}")

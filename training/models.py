@@ -15,17 +15,23 @@ _CHANNELS = {4: 80, 5: 112, 6: 192, 7: 320}
 _WIDTH = 160
 
 
-class Output(NamedTuple):
-    """logit (N,): attack above 0. species (N, 9): logits over `SPECIES`. map (N, h, w): attack logits by place. embedding (N, 160)."""
+PHYSICAL = frozenset({"print", "print_cut", "replay", "mask"})
+"""Shown to the camera; the other species are made inside a computer."""
 
-    logit: Tensor
+
+class Output(NamedTuple):
+    """logits (N, 2): physical and digital attack, each against bona fide, above 0 for attack. species (N, 9): logits over
+    `SPECIES`. map (N, h, w): attack logits by place. embedding (N, 160).
+    """
+
+    logits: Tensor
     species: Tensor
     map: Tensor
     embedding: Tensor
 
 
 class AttackNet(nn.Module):
-    """Lite0 stages 1..``stages``, then one attack logit, a species guess and a map of where.
+    """Lite0 stages 1..``stages``, then a physical and a digital logit, a species guess and a map of where.
 
     Args:
         stages: how many of Lite0's seven stages are kept (5 and less: stride 16, local texture; 7: stride 32, whole face).
@@ -42,7 +48,7 @@ class AttackNet(nn.Module):
         self.neck = nn.Sequential(nn.Conv2d(_CHANNELS[stages], _WIDTH, 1, bias=False), nn.BatchNorm2d(_WIDTH), nn.ReLU6())
         self.map = nn.Conv2d(_WIDTH, 1, 1)
         self.drop = nn.Dropout(dropout)
-        self.logit = nn.Linear(2 * _WIDTH, 1)
+        self.logits = nn.Linear(2 * _WIDTH, 2)
         self.species = nn.Linear(2 * _WIDTH, len(SPECIES))
 
     def forward(self, x: Tensor) -> Output:
@@ -50,7 +56,7 @@ class AttackNet(nn.Module):
         features = self.neck(self.stages(self.stem(x)))
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)
         dropped = self.drop(pooled)
-        return Output(self.logit(dropped)[:, 0], self.species(dropped), self.map(features)[:, 0], features.mean((2, 3)))
+        return Output(self.logits(dropped), self.species(dropped), self.map(features)[:, 0], features.mean((2, 3)))
 
 
 def normalise(rgb: Tensor) -> Tensor:
@@ -67,7 +73,7 @@ class Exported(nn.Module):
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         out = self.net(normalise(rgb))
-        return out.logit, out.species.softmax(1), out.map.sigmoid(), out.embedding
+        return out.logits, out.species.softmax(1), out.map.sigmoid(), out.embedding
 
 
 def load_imagenet(net: nn.Module) -> None:

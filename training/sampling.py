@@ -13,17 +13,19 @@ from kyc_guard.faces import square_crop
 from kyc_guard.types import Float32Array, UInt8Array
 from kyc_guard.views import View
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore
-from training.models import SPECIES
+from training.models import PHYSICAL, SPECIES
 
 _LOCAL = frozenset({"swap", "composite", "reenactment"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One view ready for the net: rgb (S, S, 3) uint8, target 0/1, species index, map (8, 8) or NaN where unknown."""
+    """One view ready for the net: rgb (S, S, 3) uint8, targets (physical, digital) of 0, 1 or NaN for the head that is not
+    asked, species index, map (h, w) or NaN where unknown.
+    """
 
     rgb: UInt8Array
-    target: float
+    targets: tuple[float, float]
     species: int
     map: Float32Array
 
@@ -197,7 +199,8 @@ def sample_of(
     if row.is_attack and not row.attack and row.attack_type in _LOCAL:
         mask = np.full_like(mask, np.nan)
     species = SPECIES.index(row.attack_type if row.is_attack else "bona_fide")
-    target = 1.0 if row.is_attack else 0.0
+    physical = row.attack_type in PHYSICAL
+    targets = (1.0 if physical else np.nan, np.nan if physical else 1.0) if row.is_attack else (0.0, 0.0)
     if row.is_attack and not view.scale and np.isfinite(mask).all() and float(mask.max()) < 0.1:
-        target, species = 0.0, 0  # the window shows only untouched pixels of a locally manipulated face
-    return Sample(degrade(rgb, rng, gentle_share), target, species, mask)
+        targets, species = (0.0, 0.0), 0  # the window shows only untouched pixels of a locally manipulated face
+    return Sample(degrade(rgb, rng, gentle_share), targets, species, mask)

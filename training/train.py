@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from kyc_guard.types import Float32Array
+from kyc_guard.views import VIEWS
 from training.chips import ChipStore
 from training.models import SPECIES, AttackNet, Output, normalise
-from kyc_guard.views import VIEWS
 from training.sampling import Jitter, PairSampler, Sample, sample_of
 
 CHECKPOINT_S = 180.0
@@ -58,33 +58,41 @@ class Config:
         return VIEWS[self.view].side_px // (16 if self.stages <= 5 else 32)
 
 
-def loss_of(out: Output, target: Tensor, species: Tensor, truth_map: Tensor, config: Config) -> Tensor:
-    """Attack logit, species and map (only where the mask is known), as one number."""
-    attack = functional.binary_cross_entropy_with_logits(out.logit, target * 0.96 + 0.02)
+def loss_of(out: Output, targets: Tensor, species: Tensor, truth_map: Tensor, config: Config) -> Tensor:
+    """Both heads where they are asked, species, and map where the mask is known, as one number."""
+    asked = torch.isfinite(targets)
+    attack = functional.binary_cross_entropy_with_logits(out.logits[asked], targets[asked] * 0.96 + 0.02)
     kind = functional.cross_entropy(out.species, species, label_smoothing=0.05)
     known = torch.isfinite(truth_map)
     place = functional.binary_cross_entropy_with_logits(out.map[known], truth_map[known])
     return attack + config.species_weight * kind + config.map_weight * place
 
 
-def batches(config: Config, real: ChipStore, bank: ChipStore, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def batches(config: Config, real: ChipStore, bank: ChipStore, first_seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Endless paired batches, made one ahead on a thread of their own (OpenCV and NumPy release the interpreter lock)."""
     view = VIEWS[config.view]
     ready: queue.Queue[tuple[Tensor, Tensor, Tensor, Tensor]] = queue.Queue(maxsize=3)
     stop = threading.Event()
 
     def work() -> None:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(first_seed)
         sampler = PairSampler(real, bank, simulated=config.simulated, exclude=config.exclude, species=config.species)
         while not stop.is_set():
             samples: list[Sample] = []
             for _ in range(config.batch_pairs):
                 jitter = Jitter.draw(rng)
-                for row, chip in sampler.draw(rng):
-                    samples.append(sample_of(view, row, chip, jitter, rng=rng, map_side=config.map_side, gentle_share=config.gentle_share))
+                # Half the pairs also share every degradation, so that nothing but the attack tells the two apart.
+                seeds = rng.integers(2**32, size=2)
+                seeds[1] = seeds[0] if rng.random() < 0.5 else seeds[1]
+                for (row, chip), seed in zip(sampler.draw(rng), seeds, strict=True):
+                    samples.append(
+                        sample_of(
+                            view, row, chip, jitter, np.random.default_rng(seed), map_side=config.map_side, gentle_share=config.gentle_share
+                        )
+                    )
             batch = (
                 normalise(torch.from_numpy(np.stack([s.rgb for s in samples]))).contiguous(memory_format=torch.channels_last),
-                torch.tensor([s.target for s in samples]),
+                torch.tensor([s.targets for s in samples], dtype=torch.float32),
                 torch.tensor([s.species for s in samples]),
                 torch.from_numpy(np.stack([s.map for s in samples])),
             )
@@ -107,12 +115,19 @@ def batches(config: Config, real: ChipStore, bank: ChipStore, seed: int) -> Iter
         stop.set()
 
 
-def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: float | None = None) -> AttackNet:
-    """Train to ``config.pairs`` pairs (or for ``minutes``, the learning rate following the clock); returns the averaged net."""
+def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: float | None = None, start: Path | None = None) -> AttackNet:
+    """Train to ``config.pairs`` pairs (or for ``minutes``, the learning rate following the clock); returns the averaged net.
+
+    Args:
+        start: weights to start from instead of ImageNet's.
+    """
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     real, bank = ChipStore(cache / "real"), ChipStore(cache / "bank")
-    net = AttackNet(config.stages).to(memory_format=torch.channels_last)
+    net = AttackNet(config.stages)
+    if start is not None:
+        net.load_state_dict(torch.load(start, weights_only=True))
+    net = net.to(memory_format=torch.channels_last)
     heads = [p for n, p in net.named_parameters() if not n.startswith(("stem", "stages"))]
     body = [p for n, p in net.named_parameters() if n.startswith(("stem", "stages"))]
     optimiser = torch.optim.AdamW(
@@ -131,14 +146,14 @@ def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: floa
     log = (out / "log.jsonl").open("a", encoding="utf-8")
     started, saved, shown, losses = time.monotonic() - spent_s, time.monotonic(), time.monotonic(), []
     net.train()
-    for x, target, species, truth_map in batches(config, real, bank, seed=config.seed + step):
+    for x, targets, species, truth_map in batches(config, real, bank, first_seed=config.seed + step):
         done = (time.monotonic() - started) / (60 * minutes) if minutes else step / steps
         if done >= 1:
             break
         rate = min(1.0, (step + 1) / 100) * (0.49 * (1 + math.cos(math.pi * done)) + 0.02)
         for group, lr in zip(optimiser.param_groups, base, strict=True):
             group["lr"] = lr * rate
-        loss = loss_of(net(x), target, species, truth_map, config)
+        loss = loss_of(net(x), targets, species, truth_map, config)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
@@ -174,12 +189,12 @@ def _save(
 
 @torch.inference_mode()
 def predict(net: AttackNet, images: Sequence[NDArray[np.uint8]], batch: int = 64) -> tuple[Float32Array, Float32Array]:
-    """Logits (N,) and species probabilities (N, 9) of ready views."""
+    """Logits (N, 2), physical and digital, and species probabilities (N, 9) of ready views."""
     logits, kinds = [], []
     for start in range(0, len(images), batch):
         out = net(normalise(torch.from_numpy(np.stack(images[start : start + batch]))).contiguous(memory_format=torch.channels_last))
-        logits.append(out.logit.numpy())
+        logits.append(out.logits.numpy())
         kinds.append(out.species.softmax(1).numpy())
     if not logits:
-        return np.zeros(0, np.float32), np.zeros((0, len(SPECIES)), np.float32)
+        return np.zeros((0, 2), np.float32), np.zeros((0, len(SPECIES)), np.float32)
     return np.concatenate(logits), np.concatenate(kinds)

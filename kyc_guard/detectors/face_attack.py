@@ -1,18 +1,19 @@
 """Is the face a presentation attack or a manipulated face: print, cut print, replay, mask, swap, composite, reenactment, generated.
 
-One net for each of `kyc_guard.views`: the whole face with its surround, windows at native resolution, and enlarged details.
-Their logits are joined by a logistic rule; its numbers stand in thresholds.toml.
+One net for each of `kyc_guard.views` looks at the whole face with its surround and at windows of native resolution, each with two
+answers: *physical* (shown to the camera) and *digital* (made in a computer). The views' logits are joined for each of the two by
+thresholds.toml; either suspicion suffices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from kyc_guard.calibration import Platt
+from kyc_guard.calibration import Join, either
 from kyc_guard.config import Policy
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError
@@ -24,14 +25,19 @@ SPECIES = ("bona_fide", "print", "print_cut", "replay", "mask", "swap", "composi
 """Order of the nets' species outputs."""
 
 
+KINDS = ("physical", "digital")
+"""Order of the nets' two logits."""
+PHYSICAL = frozenset({"print", "print_cut", "replay", "mask"})
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceScore:
     """What the nets say of one face in one frame."""
 
-    logit: float
-    """Joined logit before calibration; higher leans to attack."""
-    by_view: dict[str, float]
-    """Each view's own logit, the mean over its windows."""
+    log_odds: tuple[float, float]
+    """Joined over the views: physical, digital."""
+    by_view: Mapping[str, tuple[float, float]]
+    """Each view's own two logits, the mean over its windows."""
     species: Float32Array
     """(9,) probabilities over `SPECIES`, the mean over views."""
     heat_map: Float32Array
@@ -39,23 +45,14 @@ class FaceScore:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Eye:
-    """One view, its net, and what its logit weighs."""
-
-    view: View
-    net: Net
-    weight: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class FaceAttack:
-    """P(attack) from single frames, joined over a clip by the mean of its log-odds.
+    """P(attack) from single frames; over a clip the mean of each suspicion's log-odds, then either of the two.
 
     The mean, not the maximum: a maximum grows with the number of frames and turns noise into attacks.
     """
 
-    eyes: tuple[Eye, ...]
-    platt: Platt
+    nets: Mapping[View, Net]
+    joins: tuple[Join, Join]
     policy: Policy
     name: str = "face_attack"
     version: str = "1"
@@ -63,15 +60,13 @@ class FaceAttack:
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
-        table = bundle.thresholds.table("face_attack")
-        join = table.get("join")
-        if not isinstance(join, dict) or not join or not all(isinstance(w, float) and w >= 0 for w in join.values()):
-            raise ConfigError("thresholds.toml: [face_attack.join] needs a weight for every view. Remedy: run the calibrate command")
-        if unknown := set(join) - set(VIEWS):
+        table = bundle.thresholds.table("face_attack").get("join", {})
+        physical, digital = (Join.from_table(table.get(kind, {}), f"face_attack.join.{kind}") for kind in KINDS)
+        if unknown := (set(physical.weights) | set(digital.weights)) - set(VIEWS):
             raise ConfigError(f"thresholds.toml: [face_attack.join] names no view: {unknown.pop()}")
         return cls(
-            eyes=tuple(Eye(view, bundle.net(f"face_attack_{name}"), join[name]) for name, view in VIEWS.items() if name in join),
-            platt=Platt.from_table(table, "face_attack"),
+            nets={view: bundle.net(f"face_attack_{name}") for name, view in VIEWS.items()},
+            joins=(physical, digital),
             policy=bundle.policy,
         )
 
@@ -86,25 +81,28 @@ class FaceAttack:
             worst = next(f for f in faces if f is not None)
             return abstain(self, *self._unfit(worst))
         scores = self.score_faces(judged, still=len(judged) == 1)
-        logit = float(np.mean([s.logit for s in scores]))
-        score = self.platt(logit)
+        physical, digital = (float(np.mean([s.log_odds[k] for s in scores])) for k in range(2))
         kinds = np.mean([s.species for s in scores], axis=0)
-        strongest = max(range(len(scores)), key=lambda i: scores[i].logit)
+        suspected = [i for i, name in enumerate(SPECIES) if i and (name in PHYSICAL) == (physical >= digital)]
+        strongest = max(range(len(scores)), key=lambda i: max(scores[i].log_odds))
         frame, face = judged[strongest]
         return Signal(
             detector=self.name,
             version=self.version,
-            score=score,
+            score=either(physical, digital),
             quality=len(judged) / len(faces),
-            species=SPECIES[1 + int(np.argmax(kinds[1:]))],
+            species=SPECIES[max(suspected, key=lambda i: float(kinds[i]))],
             facts={
                 "frames": len(judged),
                 "frames_unfit": sum(1 for f in faces if f is not None) - len(judged),
-                "logits": [round(s.logit, 3) for s in scores],
-                "views": {k: round(float(np.mean([s.by_view[k] for s in scores])), 3) for k in scores[0].by_view},
+                "log_odds": {"physical": round(physical, 3), "digital": round(digital, 3)},
+                "by_frame": [[round(z, 2) for z in s.log_odds] for s in scores],
                 "species": {name: round(float(p), 4) for name, p in zip(SPECIES, kinds, strict=True)},
             },
-            artefacts={"heat_map": scores[strongest].heat_map, "face_rgb": FACE.cut(frame, face, FACE.anchors[0])},
+            artefacts={
+                "heat_map": scores[strongest].heat_map,
+                "face_rgb": FACE.cut(frame, face, FACE.anchors[0]),
+            },
         )
 
     def score_faces(self, faces: Sequence[tuple[UInt8Array, Face]], *, still: bool) -> list[FaceScore]:
@@ -115,27 +113,30 @@ class FaceAttack:
         Args:
             faces: (frame (H, W, 3) uint8 RGB, face in it) pairs.
         """
-        logits = [dict[str, float]() for _ in faces]
+        logits = [dict[str, tuple[float, float]]() for _ in faces]
         kinds = [list[Float32Array]() for _ in faces]
         maps: list[Float32Array] = []
-        for eye in self.eyes:
-            anchors = eye.view.anchors
-            places = [(i, a) for i in range(len(faces)) for a in (anchors if still else (anchors[i % len(anchors)],))]
-            out = eye.net.run(rgb=np.stack([eye.view.cut(*faces[i], a) for i, a in places]))
+        for view, net in self.nets.items():
+            places = [(i, a) for i in range(len(faces)) for a in (view.anchors if still else (view.anchors[i % len(view.anchors)],))]
+            out = net.run(rgb=np.stack([view.cut(*faces[i], a) for i, a in places]))
             owner = np.array([i for i, _ in places])
             for i in range(len(faces)):
-                logits[i][eye.view.name] = float(out["logit"][owner == i].mean())
+                physical, digital = (float(v) for v in out["logits"][owner == i].mean(axis=0))
+                logits[i][view.name] = physical, digital
                 kinds[i].append(out["species"][owner == i].mean(axis=0))
-            if eye.view is FACE:
+            if view is FACE:
                 maps = list(out["map"])
         return [
             FaceScore(
-                logit=sum(eye.weight * logits[i][eye.view.name] for eye in self.eyes),
-                by_view=logits[i],
+                log_odds=(
+                    self.joins[0]({name: pair[0] for name, pair in mine.items()}),
+                    self.joins[1]({name: pair[1] for name, pair in mine.items()}),
+                ),
+                by_view=mine,
                 species=np.mean(kinds[i], axis=0),
-                heat_map=maps[i] if maps else np.zeros((1, 1), np.float32),
+                heat_map=maps[i],
             )
-            for i in range(len(faces))
+            for i, mine in enumerate(logits)
         ]
 
     def _unfit(self, face: Face) -> tuple[Reason, ...]:
