@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -212,13 +213,14 @@ def _real_clips(folder: Path, data: Path) -> Iterator[Case]:
 
 
 def _face_of(frames_rgb: UInt8Array) -> UInt8Array:
-    """Head and shoulders of the first face found, as a portrait for a specimen document; the whole frame where there is none."""
-    for frame in frames_rgb:
-        for face in face_finder().find(frame):
-            centre, side = face_square(face)
-            return square_crop(frame, centre, 2.0 * side, 480)
-    first: UInt8Array = frames_rgb[0]
-    return first
+    """Head and shoulders of the face seen best, large and from the front; the whole first frame where there is no face."""
+    seen = [(frame, face) for frame in frames_rgb for face in face_finder().find(frame)]
+    if not seen:
+        whole: UInt8Array = frames_rgb[0]
+        return whole
+    frame, face = max(seen, key=lambda pair: pair[1].quality.size_px * math.cos(math.radians(pair[1].yaw_deg)))
+    centre, side = face_square(face)
+    return square_crop(frame, centre, 2.0 * side, 480)
 
 
 def _write(folder: Path, selfie: bytes, selfie_name: str, portrait: UInt8Array, *, wrong_check_digit: bool = False) -> None:

@@ -71,9 +71,7 @@ def _findings(signal: Signal, check: CheckPolicy, policy: Policy, thresholds: Th
     for point, outcome in ((check.reject_at, Outcome.REJECT), (check.review_at, Outcome.REVIEW)):
         # "not below" instead of "above", so that a NaN is on the wrong side of every limit.
         if point is not None and not signal.score < (limit := thresholds.point(signal.detector, point)):
-            yield _Finding(
-                outcome, Reason(f"{signal.detector}_suspected", f"P(attack) {signal.score:.3f} is not below {point} = {limit:.3f}")
-            )
+            yield _Finding(outcome, Reason(f"{signal.detector}_suspected", f"score {signal.score:.3f} is not below {point} = {limit:.3f}"))
             return
 
 
