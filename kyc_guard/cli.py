@@ -85,8 +85,10 @@ def verify(
         submission = Submission.from_dir(submission_dir)
         with Verifier(Settings()) as verifier:
             decision = verifier.verify(submission)
+        # allow_nan=False: a number that is none must become an error, never a result.
+        text = json.dumps(decision.to_json(), allow_nan=False)
     if as_json:
-        print(json.dumps(decision.to_json(), allow_nan=False))
+        print(text)
     else:
         show(decision)
     raise typer.Exit(EXIT_CODES[decision.outcome])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,13 @@ def test_a_fault_of_ours_exits_with_1_and_is_json_where_json_was_asked_for(judge
     result = run("verify", inbox, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {"error": {"type": "ZeroDivisionError", "message": "detector bug"}}
+
+
+def test_a_score_that_is_not_a_number_exits_with_1_and_is_no_decision(judge: Any, inbox: Path) -> None:
+    judge(math.nan)
+    result = run("verify", inbox, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"] == {"type": "ValueError", "message": "face_attack: score nan is not a probability"}
 
 
 def test_wrong_usage_exits_with_2() -> None:
