@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kyc_guard import Decision, Outcome, Settings, Submission, UnreadableError, Verifier, demo, doctor
 
+_MANIFEST = Settings().weights_dir / "manifest.toml"
+
 pytestmark = pytest.mark.skipif(
-    not (Settings().weights_dir / "manifest.toml").is_file(), reason="weights/manifest.toml is absent: the models are not trained yet"
+    not _MANIFEST.is_file() or "[liveness]" not in _MANIFEST.read_text(encoding="utf-8"),
+    reason="weights/manifest.toml lacks a model: not all are trained yet",
 )
 
 
@@ -57,6 +61,13 @@ def test_the_portrait_on_the_specimen_is_the_person_of_the_selfie(verifier: Veri
     match = next(s for s in judge(verifier, built / "photo-instead-of-video").signals if s.detector == "match")
     assert match.score is not None
     assert match.score < verifier.bundle.thresholds.point("match", "fmr_1e3")
+
+
+def test_a_second_face_of_the_subjects_size_is_seen_by_a_person(verifier: Verifier) -> None:
+    one = demo.portrait_rgb()
+    decision = verifier.verify(Submission(id="two", selfie=np.hstack([one, one])))
+    assert "second_face" in codes(decision)
+    assert decision.outcome.severity >= Outcome.REVIEW.severity
 
 
 def test_a_truncated_video_is_bad_input(verifier: Verifier, built: Path) -> None:

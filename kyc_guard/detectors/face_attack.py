@@ -92,6 +92,7 @@ class FaceAttack:
             score=either(physical, digital),
             quality=len(judged) / len(faces),
             species=SPECIES[max(suspected, key=lambda i: float(kinds[i]))],
+            reasons=(Reason("second_face", f"{others} more of the subject's size"),) if (others := evidence.track.other_faces) else (),
             facts={
                 "frames": len(judged),
                 "frames_unfit": sum(1 for f in faces if f is not None) - len(judged),
