@@ -1,0 +1,1 @@
+"""What ships, judged: error rates against other systems, and speed. Imports kyc_guard only."""
