@@ -62,7 +62,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Table:
+class Table:
     """All presentations by column; rows that presented nothing are left out."""
 
     is_attack: NDArray[np.bool_]
@@ -77,7 +77,7 @@ class _Table:
     path: NDArray[np.str_]
 
     @classmethod
-    def of(cls, rows: Sequence[Presentation], scores: Sequence[Score]) -> _Table:
+    def of(cls, rows: Sequence[Presentation], scores: Sequence[Score]) -> Table:
         pairs = [(r, s) for r, s in zip(rows, scores, strict=True) if r.problem is None and s.reason not in NO_PRESENTATION]
 
         def text(values: list[str]) -> NDArray[np.str_]:
@@ -94,8 +94,8 @@ class _Table:
             path=text([r.path for r, _ in pairs]),
         )
 
-    def where(self, mask: NDArray[np.bool_]) -> _Table:
-        return _Table(**{name: getattr(self, name)[mask] for name in self.__slots__})
+    def where(self, mask: NDArray[np.bool_]) -> Table:
+        return Table(**{name: getattr(self, name)[mask] for name in self.__slots__})
 
     @property
     def silent(self) -> NDArray[np.bool_]:
@@ -145,7 +145,7 @@ def figures(
     rows: Sequence[Presentation], scores: Sequence[Score], *, points: Mapping[str, float], about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Everything report.json holds. Rates are ``{errors, n, value, low, high}`` with exact 95 % intervals."""
-    table = _Table.of(rows, scores)
+    table = Table.of(rows, scores)
     report = {
         "standard": "Figures as defined in ISO/IEC 30107-3:2023; a rehearsal on the operator's own data, no certification",
         "confidence": metrics.CONFIDENCE,
@@ -172,7 +172,7 @@ def figures(
     return cast("dict[str, Any]", _plain(report))
 
 
-def _counts(table: _Table, rows: Sequence[Presentation], scores: Sequence[Score]) -> dict[str, Any]:
+def _counts(table: Table, rows: Sequence[Presentation], scores: Sequence[Score]) -> dict[str, Any]:
     return {
         "rows": len(rows),
         "presentations": table.scores.size,
@@ -184,7 +184,7 @@ def _counts(table: _Table, rows: Sequence[Presentation], scores: Sequence[Score]
     }
 
 
-def _at_threshold(table: _Table, threshold: float) -> dict[str, Any]:
+def _at_threshold(table: Table, threshold: float) -> dict[str, Any]:
     """Both error rates at one threshold; with non-responses left out, and with them counted as called an attack."""
     by_species = {name: metrics.apcer(a, threshold) for name, a in table.attacks.items()}
     bpcer = metrics.bpcer(table.bona_fide, threshold)
@@ -207,7 +207,7 @@ def _named(worst: tuple[str, Rate] | None) -> dict[str, Any] | None:
     return None if worst is None else {"species": worst[0], **asdict(worst[1])}
 
 
-def _non_response(table: _Table) -> dict[str, Any]:
+def _non_response(table: Table) -> dict[str, Any]:
     def of(mask: NDArray[np.bool_]) -> Rate:
         return metrics.non_response(int(np.count_nonzero(table.silent & mask)), int(np.count_nonzero(mask)))
 
@@ -220,7 +220,7 @@ def _non_response(table: _Table) -> dict[str, Any]:
     }
 
 
-def _secondary(table: _Table) -> dict[str, Any]:
+def _secondary(table: Table) -> dict[str, Any]:
     """Threshold-free figures, useful to compare models; the standard asks for none of them."""
     if not table.bona_fide.size or not table.attack.size:
         return {"eer": None, "auc": None, "auc_low": None, "auc_high": None}
@@ -230,7 +230,7 @@ def _secondary(table: _Table) -> dict[str, Any]:
     return {"eer": metrics.eer(curve), "auc": metrics.auc(table.bona_fide, table.attack), "auc_low": low, "auc_high": high}
 
 
-def _species(table: _Table, points: Mapping[str, float]) -> list[dict[str, Any]]:
+def _species(table: Table, points: Mapping[str, float]) -> list[dict[str, Any]]:
     rows = []
     for name, scored in table.attacks.items():
         mine = table.is_attack & (table.species == name)
@@ -247,7 +247,7 @@ def _species(table: _Table, points: Mapping[str, float]) -> list[dict[str, Any]]
     return rows
 
 
-def _slices(table: _Table, key: NDArray[np.str_], points: Mapping[str, float]) -> list[dict[str, Any]]:
+def _slices(table: Table, key: NDArray[np.str_], points: Mapping[str, float]) -> list[dict[str, Any]]:
     """The same few figures for every value of a column: sources, groups of people."""
     rows = []
     for name in np.unique(key):
@@ -266,7 +266,7 @@ def _slices(table: _Table, key: NDArray[np.str_], points: Mapping[str, float]) -
     return rows
 
 
-def _curves(table: _Table) -> list[dict[str, Any]]:
+def _curves(table: Table) -> list[dict[str, Any]]:
     """DET curves, thinned: all attacks, then each species."""
     if not table.bona_fide.size:
         return []
@@ -281,7 +281,7 @@ def _curves(table: _Table) -> list[dict[str, Any]]:
     return curves
 
 
-def _histogram(table: _Table) -> dict[str, Any]:
+def _histogram(table: Table) -> dict[str, Any]:
     edges = np.linspace(0.0, 1.0, 41)
     return {
         "edges": edges.tolist(),
@@ -290,7 +290,7 @@ def _histogram(table: _Table) -> dict[str, Any]:
     }
 
 
-def _worst_rows(table: _Table) -> dict[str, Any]:
+def _worst_rows(table: Table) -> dict[str, Any]:
     """The attacks that looked most like people, and the people that looked most like attacks."""
     heard = table.where(~table.silent)
 
