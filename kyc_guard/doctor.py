@@ -138,9 +138,6 @@ def _decoded_colours(encoded: bytes, name: str, settings: Settings) -> str:
 def _colour_order(verifier: Verifier) -> str:
     path = verifier.settings.weights_dir / "selftest.json"
     expected = json.loads(path.read_text(encoding="utf-8"))
-    stale = [key for key, value in _stamp(verifier).items() if expected.get(key) != value]
-    if stale:
-        raise ModelError(f"{path}: was written for other {stale[0]}. Remedy: reinstall the weights, or export again")
     strong = {n: e for n, e in expected["log_odds"].items() if abs(e["rgb"] - e["bgr"]) >= _POWER}
     if not strong:
         raise ModelError(f"{path}: holds no expectation that could notice swapped colours. Remedy: export again")
@@ -148,9 +145,11 @@ def _colour_order(verifier: Verifier) -> str:
     for name, e in strong.items():
         value = got.get(name, math.nan)
         if not abs(value - e["rgb"]) <= _SHARE * abs(e["rgb"] - e["bgr"]):
+            stale = [key for key, now in _stamp(verifier).items() if expected.get(key) != now]
             raise ModelError(
-                f"{name} gives log-odds {value:.2f} on the probe; right colours give {e['rgb']:.2f}, swapped ones {e['bgr']:.2f}. "
-                "Remedy: do not judge with this installation; reinstall the pinned packages and the weights"
+                f"{name} gives log-odds {value:.2f} on the probe; right colours give {e['rgb']:.2f}, swapped ones {e['bgr']:.2f}"
+                + (f"; {path} was written for other {' and '.join(stale)}" if stale else "")
+                + ". Remedy: do not judge with this installation; reinstall the pinned packages and the weights"
             )
     return ", ".join(f"{n} {got[n]:+.2f} as expected (swapped {e['bgr']:+.2f})" for n, e in strong.items())
 

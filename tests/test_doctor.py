@@ -103,8 +103,7 @@ def test_a_written_probe_without_power_is_not_believed(healthy: Settings) -> Non
     ("file", "content", "check", "says"),
     [
         ("selftest.json", None, "colour order", "selftest.json"),
-        ("selftest.json", "{}", "colour order", "other models"),
-        ("thresholds.toml", THRESHOLDS + "# recalibrated\n", "colour order", "other thresholds"),
+        ("selftest.json", "{}", "colour order", "log_odds"),
         ("thresholds.toml", "[", "thresholds", "not valid TOML"),
         ("policy.toml", "[checks]", "policy", "policy schema"),
         ("m.onnx", "altered", "models", "sha256"),
@@ -116,6 +115,15 @@ def test_a_missing_or_altered_file_is_named(healthy: Settings, file: str, conten
     path = healthy.weights_dir / file
     path.unlink() if content is None else path.write_text(content, encoding="utf-8")
     assert says in failed(healthy)[check]
+
+
+def test_recalibrating_another_detector_leaves_the_probe_valid_and_a_stale_probe_is_called_stale(
+    healthy: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (healthy.weights_dir / "thresholds.toml").write_text(THRESHOLDS + "[other.points]\nreview = 0.5\n", encoding="utf-8")
+    assert failed(healthy) == {}
+    monkeypatch.setattr(kyc_guard.detectors, "DETECTORS", usual(blueness))
+    assert "was written for other thresholds" in failed(healthy)["colour order"]
 
 
 def test_a_full_disk_and_a_missing_provider_are_noticed(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
