@@ -119,7 +119,7 @@ _local = threading.local()
 
 
 def face_finder() -> FaceFinder:
-    """This thread's finder, made on first use (about 0.1 s)."""
+    """The finder of this thread, made on first use (about 0.1 s)."""
     finder: FaceFinder | None = getattr(_local, "finder", None)
     if finder is None:
         finder = _local.finder = FaceFinder()

@@ -69,7 +69,8 @@ class Weights:
             raise ModelError(f"{path}: cannot be read ({error.strerror}). Remedy: reinstall the weights") from error
         if digest != table["sha256"]:
             raise ModelError(
-                f"{path}: sha256 {digest[:12]}… is not the manifest's {table['sha256'][:12]}…. Remedy: reinstall; do not use altered weights"
+                f"{path}: sha256 {digest[:12]}… is not the manifest's {table['sha256'][:12]}…. "
+                "Remedy: reinstall; do not use altered weights"
             )
         weight = Weight(name, path, digest, str(table["version"]), table["licence"], self.directory / table["card"])
         self._verified[name] = weight

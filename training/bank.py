@@ -54,8 +54,9 @@ def build_bank(cache: Path, *, variants: float, seed: int = 7, part: Sequence[in
                     attack = attacks[rng.integers(len(attacks))]
                     made = simulate(attack, rng, store[i], store[_donor(rng, i, donors[row.split], turned)])
                     if made is not None:
-                        facts = {"label": "attack", "attack_type": species, "attack": attack.name, "held_out": attack.held_out}
-                        writer.add(replace(row, **facts, face_xy_side=_square(made.landmarks_px, row)), made)
+                        square = _square(made.landmarks_px, row)
+                        named = replace(row, label="attack", attack_type=species, attack=attack.name, held_out=attack.held_out)
+                        writer.add(replace(named, face_xy_side=square), made)
             writer.close()
         print(f"{species}: done", flush=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,7 +58,8 @@ class ChipWriter:
         self._rows: list[dict[str, object]] = []
 
     def add(self, row: ChipRow, chip: Chip) -> None:
-        assert chip.image_rgb.shape == (row.side_px, row.side_px, 3) and chip.landmarks_px.shape == (_LANDMARKS, 2)
+        assert chip.image_rgb.shape == (row.side_px, row.side_px, 3)
+        assert chip.landmarks_px.shape == (_LANDMARKS, 2)
         offset = self._pixels.tell()
         self._pixels.write(np.ascontiguousarray(chip.image_rgb).tobytes())
         self._pixels.write(chip.landmarks_px.astype(np.float32).tobytes())
@@ -68,7 +68,7 @@ class ChipWriter:
 
     def close(self) -> None:
         self._pixels.close()
-        os.replace(f"{self._final}.bin.part", f"{self._final}.bin")
+        Path(f"{self._final}.bin.part").replace(f"{self._final}.bin")
         index = Path(f"{self._final}.json.part")
         index.write_text(json.dumps(self._rows))
         index.replace(f"{self._final}.json")

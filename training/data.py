@@ -19,7 +19,7 @@ from kyc_guard.config import Limits, Sampling
 from kyc_guard.errors import InputError
 from kyc_guard.faces import face_finder, face_square, square_crop
 from kyc_guard.media import read_clip
-from kyc_guard.types import Face, UInt8Array
+from kyc_guard.types import Face, Float32Array, UInt8Array
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipWriter
 
 CONTEXT = 1.8
@@ -69,7 +69,7 @@ def split_of(row: ManifestRow) -> str:
     return "calibration" if draw < CALIBRATION_SHARE else "train"
 
 
-def cut_chip(frame_rgb: UInt8Array, face: Face) -> tuple[UInt8Array, np.ndarray, tuple[float, float, float]]:
+def cut_chip(frame_rgb: UInt8Array, face: Face) -> tuple[UInt8Array, Float32Array, tuple[float, float, float]]:
     """A chip of one face: (S, S, 3) uint8 RGB, landmarks (478, 2) float32 in chip px, and the face square in it."""
     (cx, cy), side = face_square(face)
     crop = round(CONTEXT * side)

@@ -49,7 +49,7 @@ def export_onnx(net: AttackNet, path: Path, side_px: int) -> float:
     return difference
 
 
-class _Views(CalibrationDataReader):
+class _Views(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
     def __init__(self, images: Sequence[NDArray[np.uint8]]) -> None:
         self._left = iter([{"rgb": np.stack(images[i : i + 16])} for i in range(0, len(images), 16)])
 

@@ -116,8 +116,8 @@ def _recolour(rgb: UInt8Array, rng: np.random.Generator) -> UInt8Array:
     table = np.clip((levels[:, None] ** gamma * gain + lift) * balance[None], 0, 1)
     out: UInt8Array = cv2.LUT(rgb, (table * 255).astype(np.uint8).reshape(1, 256, 3))
     if rng.random() < 0.1:
-        return cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    if rng.random() < 0.4:
+        out = cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    elif rng.random() < 0.4:
         grey = cv2.cvtColor(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         keep = float(rng.uniform(0.4, 1.4))
         out = cv2.addWeighted(out, keep, grey, 1 - keep, 0)
@@ -134,10 +134,15 @@ class PairSampler:
     def __init__(
         self, real: ChipStore, bank: ChipStore, *, simulated: float, exclude: Sequence[str] = (), species: Sequence[str] = ()
     ) -> None:
+
+        def keep(row: ChipRow) -> bool:
+            return row.split == "train" and row.source not in exclude
+
+        def wanted(row: ChipRow) -> bool:
+            return not species or row.attack_type in species
+
         self._stores = (real, bank)
         self._simulated = simulated
-        keep = lambda r: r.split == "train" and r.source not in exclude  # noqa: E731
-        wanted = lambda r: not species or r.attack_type in species  # noqa: E731
         self._bona_by_source: dict[str, list[int]] = defaultdict(list)
         self._bona_by_person: dict[tuple[str, str], list[int]] = defaultdict(list)
         self._bona_at: dict[tuple[str, int], int] = {}

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -173,7 +173,7 @@ def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: floa
             _save(state_path, net, average, optimiser, step=step, spent_s=now - started)
             saved = now
     _save(state_path, net, average, optimiser, step=step, spent_s=time.monotonic() - started)
-    final: AttackNet = average.module.eval()
+    final = cast("AttackNet", average.module).eval()
     torch.save(final.state_dict(), out / "net.pt")
     return final
 
