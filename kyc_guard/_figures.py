@@ -51,7 +51,7 @@ def still_row(view: View) -> Float64Array:
     row += [
         mean[1, skin] - mean[1, chin],
         mean[2, skin] - mean[2, chin],
-        log(abs(mean[0, rim] - (mean[0, skin] + mean[0, around]) / 2) + 1),
+        float(log(abs(mean[0, rim] - (mean[0, skin] + mean[0, around]) / 2) + 1)),
     ]
     return np.array(row, np.float64)
 

@@ -109,7 +109,7 @@ def _filled(polygon: Float32Array) -> Float32Array:
 def pooled(maps: Sequence[Float32Array], regions: Float32Array) -> Float64Array:
     """(maps, regions) means; NaN where a region is out of sight."""
     small = np.stack([cv2.resize(m, (GRID, GRID), interpolation=cv2.INTER_AREA).reshape(-1) for m in maps])
-    out = (small @ regions.T).astype(np.float64)
+    out: Float64Array = (small @ regions.T).astype(np.float64)
     out[:, regions.sum(axis=1) == 0] = np.nan
     return out
 

@@ -75,7 +75,7 @@ class MotionFeatures:
             _figures.sway(self.step),
             self.whole,
         ]
-        return np.concatenate(parts).astype(np.float32)
+        return np.asarray(np.concatenate(parts), np.float32)
 
 
 POOLED_NAMES = (
