@@ -42,6 +42,7 @@ def bank(cache: Cache = CACHE, part: Part = "0/1", variants: float = 0.8) -> Non
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="A file of training/configs.")],
+    *,
     cache: Cache = CACHE,
     name: Annotated[str, typer.Option(help="Folder of this run under CACHE/runs; the config's name unless given.")] = "",
     exclude: Annotated[list[str] | None, typer.Option(help="Leave this source out (repeatable).")] = None,
@@ -85,6 +86,19 @@ def report(
     net.load_state_dict(torch.load(run / "net.pt", weights_only=True))
     rows, logits = score_split(net.eval(), VIEWS[settings.view], (ChipStore(cache / "real"), ChipStore(cache / "bank")), split)
     typer.echo(json.dumps({k: round(v, 4) for k, v in summary(rows, logits).items()}, indent=1))
+
+
+@app.command()
+def ship(
+    cache: Cache = CACHE,
+    runs: Annotated[
+        list[str] | None, typer.Option(help="view=run: which run of CACHE/runs to ship for a view, if not its own name.")
+    ] = None,
+) -> None:
+    """Export the nets, calibrate them together, and write weights/: ONNX files, manifest, thresholds, self-test."""
+    from training.ship import ship as run
+
+    run(cache, dict(r.split("=", 1) for r in runs or ()))
 
 
 if __name__ == "__main__":

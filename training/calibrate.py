@@ -2,83 +2,129 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
 
 from training.chips import ChipRow
-from training.evaluate import PHYSICAL
+from training.models import PHYSICAL
 
 APCER_POINTS = {"apcer_01": 0.01, "apcer_05": 0.05, "apcer_10": 0.10}
-BPCER_POINTS = {"bpcer_01": 0.01, "bpcer_02": 0.02, "bpcer_05": 0.05}
-SIMULATED_SHARE = 0.35
-"""Of all attack weight: simulators fill what the calibration people lack, real attacks speak louder."""
+BPCER_POINTS = {"bpcer_01": 0.01, "bpcer_02": 0.02, "bpcer_05": 0.05, "bpcer_10": 0.10}
+_RIDGE = 1e-3
+_STEEPEST = 4.0
+"""Largest weight of a view: a calibration split that separates perfectly must not buy certainty."""
+
+Logits = Mapping[str, NDArray[np.float32]]
+"""View name -> (N, 2) physical and digital logits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """logit = face * face logit + patch * mean patch logit; P(attack) = sigmoid(logit + offset)."""
+class Calibration:
+    """For each suspicion a weight a view and an offset; P(attack) = 1 - P(not physical) P(not digital)."""
 
-    face: float
-    patch: float
-    offset: float
+    views: tuple[str, ...]
+    weights: NDArray[np.float64]
+    """(2, V)."""
+    offsets: NDArray[np.float64]
+    """(2,)."""
 
-    def probability(self, face: NDArray[np.float32], patch: NDArray[np.float32]) -> NDArray[np.float64]:
-        z = np.clip(self.face * face.astype(np.float64) + self.patch * patch + self.offset, -50, 50)
-        out: NDArray[np.float64] = 1 / (1 + np.exp(-z))
+    def log_odds(self, logits: Logits) -> NDArray[np.float64]:
+        """(N, 2): physical, digital."""
+        stacked = np.stack([logits[v] for v in self.views], axis=2)
+        out: NDArray[np.float64] = (stacked * self.weights[None]).sum(2) + self.offsets
         return out
 
+    def probability(self, logits: Logits) -> NDArray[np.float64]:
+        """(N,) as `kyc_guard.calibration.either` joins them."""
+        out: NDArray[np.float64] = -np.expm1(-np.logaddexp(0, self.log_odds(logits)).sum(1))
+        return out
 
-def weights_of(rows: Sequence[ChipRow]) -> NDArray[np.float64]:
-    """Equal weight for both classes; inside a class equal for every (source or simulator, species), so no large source rules."""
+    def to_table(self) -> dict[str, dict[str, float]]:
+        return {
+            kind: {**dict(zip(self.views, map(float, self.weights[k]), strict=True)), "offset": float(self.offsets[k])}
+            for k, kind in enumerate(("physical", "digital"))
+        }
+
+
+def weights_of(rows: Sequence[ChipRow], simulated_share: float) -> NDArray[np.float64]:
+    """Equal weight for both classes; inside a class equal for every source (or simulator) and species, so no large source rules."""
 
     def group(row: ChipRow) -> tuple[bool, bool, str, str]:
         return row.is_attack, bool(row.attack), row.attack or row.source, row.attack_type
 
     size = Counter(group(r) for r in rows)
-    groups = Counter((g[0], g[1]) for g in size)
-    share = {(False, False): 1.0, (True, False): 1 - SIMULATED_SHARE, (True, True): SIMULATED_SHARE}
-    return np.array([share[group(r)[:2]] / groups[group(r)[:2]] / size[group(r)] for r in rows]) * len(rows)
+    groups = Counter(g[:2] for g in size)
+    share = {(False, False): 1.0, (True, False): 1 - simulated_share, (True, True): simulated_share}
+    return np.array([share[group(r)[:2]] / groups[group(r)[:2]] / size[group(r)] for r in rows]) * len(rows) / 2
 
 
-def fit(rows: Sequence[ChipRow], face: NDArray[np.float32], patch: NDArray[np.float32]) -> Joined:
-    """Logistic regression on the two logits.
+def fit(rows: Sequence[ChipRow], logits: Logits, simulated_share: float) -> Calibration:
+    """Weighted maximum likelihood of the noisy-or, no weight below zero.
 
     Raises:
-        ValueError: a negative weight, which would turn one net's direction round.
+        ValueError: a suspicion to which no view contributes: the nets contradict the labels.
     """
-    model = LogisticRegression(C=100.0).fit(np.stack([face, patch], 1), [r.is_attack for r in rows], sample_weight=weights_of(rows))
-    a, b = (float(v) for v in model.coef_[0])
-    if min(a, b) < 0:
-        raise ValueError(f"join weights {a:.3f} and {b:.3f}: one net contradicts the labels on the calibration split")
-    return Joined(face=a, patch=b, offset=float(model.intercept_[0]))
+    views = tuple(sorted(logits))
+    x = np.stack([logits[v] for v in views], axis=2).astype(np.float64)
+    attack = np.array([r.is_attack for r in rows])
+    weight = weights_of(rows, simulated_share)
+    n = len(views)
+
+    def loss(p: NDArray[np.float64]) -> float:
+        z = (x * p[: 2 * n].reshape(2, n)).sum(2) + p[2 * n :]
+        innocent = -np.logaddexp(0, z).sum(1)
+        guilty = np.log(np.maximum(-np.expm1(innocent), 1e-12))
+        return float(-(weight * np.where(attack, guilty, innocent)).mean() + _RIDGE * (p**2).sum())
+
+    start = np.array([0.5] * (2 * n) + [-1.0, -1.0])
+    best = minimize(loss, start, method="L-BFGS-B", bounds=[(0.0, _STEEPEST)] * (2 * n) + [(-10.0, 10.0)] * 2)
+    weights = best.x[: 2 * n].reshape(2, n)
+    if (weights.sum(1) < 1e-3).any():
+        raise ValueError(f"join weights {weights.tolist()} for {views}: the nets contradict the labels of the calibration split")
+    return Calibration(views, weights, best.x[2 * n :])
 
 
 def points(rows: Sequence[ChipRow], probability: NDArray[np.float64]) -> dict[str, float]:
-    """Thresholds by name, from real pictures only: APCER over the physical attacks, BPCER over all bona fide faces."""
+    """Thresholds by name, from real pictures only: APCER over the physical attacks, BPCER over all bona fide faces, every
+    source counting alike.
+    """
     real = np.array([not r.attack for r in rows])
-    attack = probability[real & np.array([r.attack_type in PHYSICAL for r in rows])]
-    bona_fide = probability[np.array([not r.is_attack for r in rows])]
-    out = {name: float(np.quantile(attack, share, method="lower")) for name, share in APCER_POINTS.items()}
-    return out | {name: float(np.nextafter(np.quantile(bona_fide, 1 - share, method="higher"), 1)) for name, share in BPCER_POINTS.items()}
+    attack = real & np.array([r.attack_type in PHYSICAL for r in rows])
+    bona_fide = np.array([not r.is_attack for r in rows])
+    sources = np.array([r.source for r in rows])
+
+    def quantile(mine: NDArray[np.bool_], share: float) -> float:
+        weight = 1.0 / np.array([Counter(sources[mine])[s] for s in sources[mine]])
+        order = probability[mine].argsort()
+        at = np.searchsorted(np.cumsum(weight[order]), share * weight.sum())
+        return float(probability[mine][order][min(at, mine.sum() - 1)])
+
+    # A threshold lies between two scores: what is at or above it is called an attack.
+    return {k: quantile(attack, share) for k, share in APCER_POINTS.items()} | {
+        k: float(np.nextafter(quantile(bona_fide, 1 - share), 1.0)) for k, share in BPCER_POINTS.items()
+    }
 
 
-def table(rows: Sequence[ChipRow], joined: Joined, probability: NDArray[np.float64], policy_points: dict[str, str]) -> dict[str, Any]:
+def table(rows: Sequence[ChipRow], calibration: Calibration, logits: Logits, config: Path) -> dict[str, Any]:
     """The ``[face_attack]`` table of thresholds.toml."""
-    named = points(rows, probability)
+    uses = {k: v for k, v in tomllib.loads(config.read_text(encoding="utf-8")).items() if isinstance(v, str)}
+    named = points(rows, calibration.probability(logits))
     real = [r for r in rows if not r.attack]
     return {
-        "calibrated_on": "calibration split: people of every training source, and tranvanluyt_replay whole",
+        "command": "python -m training ship",
+        "calibrated_on": "calibration split: some people of every training source, and tranvanluyt_replay whole",
         "bona_fide": sum(not r.is_attack for r in real),
         "attacks": sum(r.is_attack for r in real),
         "simulated_attacks": len(rows) - len(real),
-        "join": {"face": joined.face, "patch": joined.patch},
-        "calibration": {"slope": 1.0, "offset": joined.offset},
-        "points": named | {use: named[point] for use, point in policy_points.items()},
-        "policy_points": policy_points,
+        "join": calibration.to_table(),
+        "points": named | {use: named[point] for use, point in uses.items()},
+        "points_named_after": uses,
     }
