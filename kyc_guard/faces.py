@@ -53,10 +53,11 @@ class FaceFinder:
                 static_image_mode=True, max_num_faces=_MAX_FACES, refine_landmarks=True, min_detection_confidence=0.4
             )
             self._far = face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.4)
-            # The native side logs on its first run only; let it do so while nobody listens.
             blank = np.zeros((64, 64, 3), np.uint8)
             self._mesh.process(blank)
             self._far.process(blank)
+            # The native side logs on its first face, once; let it do so while nobody listens.
+            self._has_seen_a_face = False
 
     def find(self, frame_rgb: UInt8Array) -> tuple[Face, ...]:
         """Faces of one frame, largest first.
@@ -80,9 +81,10 @@ class FaceFinder:
         return tuple(sorted(faces, key=lambda f: -_area(f.box_xyxy)))
 
     def _meshes(self, image: UInt8Array) -> list[Float32Array]:
-        with warnings.catch_warnings():
+        with contextlib.nullcontext() if self._has_seen_a_face else _quiet_native_logs(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # protobuf's deprecation notes inside MediaPipe
             result: Any = self._mesh.process(np.ascontiguousarray(image))
+        self._has_seen_a_face |= bool(result.multi_face_landmarks)
         height, width = image.shape[:2]
         return [
             np.array([(p.x * width, p.y * height, p.z * width) for p in one.landmark], np.float32)
@@ -172,7 +174,7 @@ def measure(frame_rgb: UInt8Array, landmarks_px: Float32Array) -> Face:
         box_xyxy=np.concatenate([low, high]).astype(np.float32),
         landmarks_px=landmarks_px,
         confidence=1.0,
-        yaw_deg=math.degrees(math.atan2(-float(across[2]), float(np.hypot(across[0], across[1])) + 1e-6)),
+        yaw_deg=math.degrees(math.atan2(float(across[2]), float(np.hypot(across[0], across[1])) + 1e-6)),
         pitch_deg=math.degrees(math.atan2(-float(down[2]), float(np.hypot(down[0], down[1])) + 1e-6)),
         roll_deg=math.degrees(math.atan2(float(across[1]), float(across[0]))),
         eye_openness=(_aspect(mesh, LEFT_EYE), _aspect(mesh, RIGHT_EYE)),
