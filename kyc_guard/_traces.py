@@ -21,39 +21,51 @@ _PRINTABLE = re.compile(rb"[\x20-\x7e]{6,}")
 _START_CODE = re.compile(rb"\x00\x00\x01")
 
 
-def encoder_notes(codec: str, *coded: bytes) -> tuple[str, ...]:
+def encoder_notes(codec: str, configuration: bytes, packet: bytes) -> tuple[str, ...]:
     """Texts in the user data of H.264 or HEVC, such as the settings x264 writes into every stream.
 
     Args:
         codec: FFmpeg's name; other codecs than h264 and hevc give nothing.
-        coded: decoder configuration and first packets, with start codes or with lengths (four bytes) before each unit.
+        configuration: what the container says before the first picture: avcC, hvcC, or units with start codes.
+        packet: the first picture.
 
     Source: ITU-T H.264 D.1.7 and H.265 D.2.7 (user_data_unregistered: a UUID, then free bytes).
     """
     if codec not in {"h264", "hevc"}:
         return ()
     notes: dict[str, None] = {}
-    for data in coded:
-        for unit in _units(data[:_LOOKED_AT_BYTES]):
-            for text in _unit_texts(unit, codec):
-                notes[text] = None
+    for unit in (*_configured_units(configuration[:_LOOKED_AT_BYTES]), *_units(packet[:_LOOKED_AT_BYTES])):
+        for text in _unit_texts(unit, codec):
+            notes[text] = None
     return tuple(notes)[:_NOTES]
 
 
 def _units(data: bytes) -> Iterator[bytes]:
-    """NAL units of a packet or of a decoder configuration, whose short head falls to the first unit."""
-    if data[:3] == b"\0\0\1" or data[:4] == b"\0\0\0\1" or (data[:1] == b"\1" and _START_CODE.search(data)):
+    """NAL units with start codes, or with their length in four bytes before each."""
+    if data[:3] == b"\0\0\1" or data[:4] == b"\0\0\0\1":
         starts = [found.end() for found in _START_CODE.finditer(data)]
         for start, stop in zip(starts, [*starts[1:], len(data)], strict=True):
             yield data[start:stop]
         return
     at = 0
-    while at + 4 < len(data):
-        size = int.from_bytes(data[at : at + 4])
-        if not size:
-            return
+    while at + 4 < len(data) and (size := int.from_bytes(data[at : at + 4])):
         yield data[at + 4 : at + 4 + size]
         at += 4 + size
+
+
+def _configured_units(data: bytes) -> Iterator[bytes]:
+    """Units of an hvcC box; avcC carries parameter sets only. Source: ISO/IEC 14496-15, 8.3.2.1."""
+    if data[:1] != b"\1":
+        yield from _units(data)
+        return
+    at = 23
+    while at + 3 <= len(data):
+        count = int.from_bytes(data[at + 1 : at + 3])
+        at += 3
+        while count and at + 2 <= len(data):
+            size = int.from_bytes(data[at : at + 2])
+            yield data[at + 2 : at + 2 + size]
+            at, count = at + 2 + size, count - 1
 
 
 def _unit_texts(unit: bytes, codec: str) -> Iterator[str]:

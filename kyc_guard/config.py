@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kyc_guard.errors import ConfigError
@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     limits: Limits = Limits()
     sampling: Sampling = Sampling()
+    capture_keys: Mapping[str, SecretStr] = Field(default_factory=dict)
+    """Key id -> key that capture clients sign with; see `kyc_guard.signatures`."""
 
 
 def _demand_known(table: Mapping[str, Any], known: set[str], what: str) -> None:
