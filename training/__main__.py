@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -99,6 +102,28 @@ def ship(
     from training.ship import ship as run
 
     run(cache, dict(r.split("=", 1) for r in runs or ()))
+
+
+@app.command("all")
+def everything(data: Data = DATA, cache: Cache = CACHE) -> None:
+    """Every step in order, two processes side by side; what an interrupted run finished is not done again."""
+    both = [["--part", "0/2"], ["--part", "1/2"]]
+    _side_by_side([["chips", "--data", str(data), "--cache", str(cache), *part] for part in both])
+    _side_by_side([["bank", "--cache", str(cache), *part] for part in both])
+    _side_by_side([["train", str(CONFIGS / f"{view}.toml"), "--cache", str(cache)] for view in ("face", "patch")])
+    _side_by_side([["ship", "--cache", str(cache)]])
+
+
+def _side_by_side(commands: list[list[str]]) -> None:
+    """Run these commands of ours at once, one thread each; stop at the first that fails."""
+    running = [subprocess.Popen([sys.executable, "-m", "training", *c], env=os.environ | {"OMP_NUM_THREADS": "1"}) for c in commands]
+    try:
+        for process in running:
+            if code := process.wait():
+                raise typer.Exit(code)
+    finally:
+        for process in running:
+            process.terminate()
 
 
 if __name__ == "__main__":
