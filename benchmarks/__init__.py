@@ -1,1 +1,1 @@
-"""What ships, judged: error rates against other systems, and speed. Imports kyc_guard only."""
+"""Benchmarks: what the shipped package reaches and costs, measured. Imports `kyc_guard` only, never training, never torch."""

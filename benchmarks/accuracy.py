@@ -1,0 +1,227 @@
+"""How well attacks and people are told apart: per species and source, on reserved simulators, on live pairs.
+
+    python -m benchmarks.accuracy [--manifest ../shared/data/manifest.csv] [--split validation] [--scores DIR]
+
+Writes ``results/accuracy.json``, ``accuracy.md`` and two plots. Scores come from ``kyc-guard evaluate``, of which DIR keeps the
+output: a finished run of the same models is only read, an interrupted one is gone on with.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from benchmarks import figures, plots, simulated
+from benchmarks.accuracy_page import page
+from benchmarks.record import RESULTS, Goal, plain, save
+from benchmarks.shipped import DIGITAL, PHYSICAL, LoadVerifier, default_point
+from kyc_guard import evaluate, metrics
+from kyc_guard.config import Settings
+from kyc_guard.evaluate import Scorer
+from kyc_guard.pipeline import Verifier
+from kyc_guard.progress import bar
+from kyc_guard.report import Presentation, Score, Table, write_whole
+
+MANIFEST = Path(__file__).resolve().parents[2] / "shared" / "data" / "manifest.csv"
+SCORES = Path("out") / "accuracy"
+OWN, ALL = "bona fides of the same sources", "all bona fides"
+LIVE_PAIRS = "deepfacelive_pairs"
+ENOUGH = 20
+"""Bona fides a source needs for its own refusal rate to be held against a goal."""
+
+
+def main(
+    *,
+    manifest: Annotated[Path, typer.Option(help="CSV with path,label,attack_type,source,subject[,group],split.")] = MANIFEST,
+    split: Annotated[str, typer.Option(help="Which rows of the manifest.")] = "validation",
+    scores: Annotated[Path, typer.Option(help="Folder of the evaluation run: made, gone on with, or only read.")] = SCORES,
+    out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
+    faces: Annotated[int, typer.Option(help="Bona fide faces for the reserved simulators; 0 leaves them out.")] = 100,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; one a core unless given.")] = None,
+) -> None:
+    """Measure accuracy on a labelled manifest."""
+    settings = Settings()
+    found = run(
+        manifest,
+        split,
+        scores,
+        out,
+        settings=settings,
+        scorer=Scorer.from_settings(settings),
+        make=LoadVerifier(settings),
+        point=default_point(settings)[0],
+        faces=faces,
+        workers=workers,
+    )
+    typer.echo(page(found))
+
+
+def run(
+    manifest: Path,
+    split: str,
+    scores: Path,
+    out: Path,
+    *,
+    settings: Settings,
+    scorer: Scorer,
+    make: Callable[[], Verifier],
+    point: str,
+    faces: int,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Score what is not scored yet, work out the figures, write them into ``out``; see `main`.
+
+    Raises:
+        InputError: the manifest cannot be used, or ``scores`` holds the run of other models.
+    """
+    report = evaluate.run(
+        manifest, scores, split=split, scorer=scorer, workers=workers, resume=(scores / "scores.csv").exists(), progress=bar
+    )
+    rows = list(evaluate.read_manifest(manifest, manifest.parent, split))
+    judged = [score for _, score in evaluate.read_scores(scores / "scores.csv")]
+    points = dict(scorer.points)
+    data = holdings(manifest)
+    trained_on = {d["source"] for d in data if d["split"] == "train"}
+    found: dict[str, Any] = {
+        "command": "python -m benchmarks.accuracy",
+        "about": report["about"],
+        "default_point": point,
+        "data": data,
+        "counts": report["counts"],
+        "operating_points": report["operating_points"],
+        "non_response": report["non_response"],
+        "reliability": report["reliability"],
+        **_tables(Table.of(rows, judged), points, point, frozenset({r.source for r in rows} - trained_on)),
+        "live_pairs": live_pairs(rows, judged, scorer.detectors),
+        "reserved_simulators": simulated.figures(simulated.run(rows, make, settings, count=faces, workers=workers), points),
+        "leave_one_source_out": leave_one_source_out(out / "loso.json"),
+    }
+    found = plain(found)
+    found["goals"] = [goal.to_json() for goal in goals(found)]
+    save(out, "accuracy", found, page(found))
+    write_whole(out / "accuracy_species.svg", plots.auc_by_species(found))
+    write_whole(out / "accuracy_sources.svg", plots.refusals_by_source(found))
+    return found
+
+
+def holdings(manifest: Path) -> list[dict[str, Any]]:
+    """How many rows of every split, source, label and species the manifest has."""
+    with manifest.open(encoding="utf-8-sig", newline="") as file:
+        rows = Counter((r.get("split", ""), r.get("source", ""), r["label"], r.get("attack_type", "")) for r in csv.DictReader(file))
+    return [dict(zip(("split", "source", "label", "species", "n"), (*key, n), strict=True)) for key, n in sorted(rows.items())]
+
+
+def _tables(everything: Table, points: dict[str, float], point: str, unseen: frozenset[str]) -> dict[str, Any]:
+    """Families, species, sources and groups; ``unseen`` are the sources nothing was trained on."""
+
+    def among(column: NDArray[np.str_], names: frozenset[str] | set[str]) -> NDArray[np.bool_]:
+        return np.isin(column, sorted(names))
+
+    def against(attacks: NDArray[np.bool_], bona_fides: NDArray[np.bool_]) -> dict[str, Any]:
+        return figures.separation(everything.where(attacks | bona_fides), points)
+
+    def beside(mine: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return among(everything.source, set(everything.source[mine].tolist()))
+
+    attack, bona_fide = everything.is_attack, ~everything.is_attack
+    families, species, sources = [], [], []
+    for name, kinds in (("physical", PHYSICAL), ("digital", DIGITAL)):
+        mine = attack & among(everything.species, kinds)
+        new = mine & among(everything.source, unseen)
+        families += [
+            {"name": name, "against": OWN, **against(mine, bona_fide & beside(mine))},
+            {"name": name, "against": ALL, **against(mine, bona_fide)},
+            {"name": f"{name}, sources not trained on", "against": ALL, **against(new, bona_fide)},
+        ]
+    for name in np.unique(everything.species[attack]).tolist():
+        mine = attack & (everything.species == name)
+        own = figures.separation(everything.where(mine | (bona_fide & beside(mine))), {})
+        species.append({"species": name, **against(mine, bona_fide), "auc_same_sources": own["auc"]})
+    for name in np.unique(everything.source).tolist():
+        mine = everything.source == name
+        sources.append({"source": name, "trained_on": name not in unseen, **against(attack & mine, bona_fide & mine)})
+    new_faces = everything.where(bona_fide & among(everything.source, unseen))
+    return {
+        "families": families,
+        "species": species,
+        "sources": sources,
+        "mean_auc_over_sources": figures.mean_of([s["auc"]["value"] for s in sources if s["auc"]]),
+        "bona_fides_of_unseen_sources": metrics.bpcer(new_faces.bona_fide, points[point]),
+        "groups": figures.differentials(everything, points[point]),
+    }
+
+
+def live_pairs(rows: Sequence[Presentation], scores: Sequence[Score], detectors: Sequence[str]) -> list[dict[str, Any]]:
+    """Every live face swap beside the webcam clip it was made from: is the fake ranked above its own original?
+
+    ``ranked`` is ``None`` where one of the two got no score.
+    """
+    by_path = {row.path: score for row, score in zip(rows, scores, strict=True) if row.source == LIVE_PAIRS}
+    pairs = []
+    for row in rows:
+        twin = row.path.replace("fake", "real")
+        if row.source == LIVE_PAIRS and row.label == "attack" and twin in by_path:
+            pair: dict[str, Any] = {"clip": Path(row.path).stem}
+            for column in ("score", *detectors):
+                fake, real = (_column(by_path[path], column, detectors) for path in (row.path, twin))
+                ranked = None if fake is None or real is None else fake > real
+                pair[column] = {"fake": fake, "real": real, "ranked": ranked}
+            pairs.append(pair)
+    return pairs
+
+
+def _column(score: Score, name: str, detectors: Sequence[str]) -> float | None:
+    return score.score if name == "score" else score.detectors[detectors.index(name)]
+
+
+def leave_one_source_out(path: Path) -> dict[str, Any] | None:
+    """What training wrote of nets that never saw one source: {source: {auc, ci, n_attack, n_bona_fide}}, and the mean."""
+    if not path.is_file():
+        return None
+    sources: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {"sources": sources, "mean_auc": figures.mean_of([s["auc"] for s in sources.values()])}
+
+
+def goals(found: dict[str, Any]) -> list[Goal]:
+    """What issue 3 asks for."""
+    point = found["default_point"]
+    family = {(f["name"], f["against"]): f for f in found["families"]}
+    physical = family["physical", OWN]
+    fakes = family["digital, sources not trained on", ALL]
+    reserved = {p["name"]: p for p in found["reserved_simulators"]["pooled"]}
+    ranked = [pair["score"]["ranked"] for pair in found["live_pairs"]]
+    refused = [s["points"][point]["bpcer"] for s in found["sources"] if s["bona_fides"] >= ENOUGH]
+    left_out = found["leave_one_source_out"]
+
+    def value(estimate: Any) -> float | None:
+        return estimate["value"] if estimate else None
+
+    return [
+        Goal("physical attacks pooled: AUC", value(physical["auc"]), 0.99, at_least=True),
+        Goal("physical attacks pooled: BPCER at APCER 5 %", value(physical["bpcer_at_apcer"]["BPCER20"]), 0.05, at_least=False),
+        Goal("leave one source out: mean AUC", left_out["mean_auc"] if left_out else None, 0.95, at_least=True),
+        Goal("digital attacks of reserved simulators: AUC", value(reserved["digital"]["auc"]), 0.93, at_least=True),
+        Goal("digital attacks of sources not trained on: AUC", value(fakes["auc"]), 0.88, at_least=True),
+        Goal("live swaps above their own originals", sum(r is True for r in ranked) / len(ranked) if ranked else None, 1.0, at_least=True),
+        Goal(
+            f"bona fides of sources not trained on, at {point}: BPCER", found["bona_fides_of_unseen_sources"]["value"], 0.05, at_least=False
+        ),
+        Goal(
+            f"worst source of {ENOUGH} bona fides and more, at {point}: BPCER",
+            max((r["value"] for r in refused if r["value"] is not None), default=None),
+            0.10,
+            at_least=False,
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,148 @@
+"""Speed of every shipped net, of the stand-in pair and of foreign nets: through our wrapping and through ONNX Runtime alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from benchmarks import standin
+from benchmarks.timing import rivals
+from kyc_guard.config import Settings
+from kyc_guard.demo import portrait_rgb
+from kyc_guard.detectors.face_attack import FaceAttack
+from kyc_guard.faces import face_finder
+from kyc_guard.pipeline import Verifier
+from kyc_guard.runtime import Net
+from kyc_guard.weights import Weight, Weights
+
+BATCHES = (1, 8, 32)
+PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")
+_TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
+
+
+def sweep(weights: Sequence[Weight], *, threads: Sequence[int], seconds: float, batches: Sequence[int] = BATCHES) -> list[dict[str, Any]]:
+    """Milliseconds and pictures a second of each net, on every provider that is there, for each thread count and batch.
+
+    Providers that this machine lacks give no row: nothing is reported that was not measured.
+    """
+    rows = []
+    for weight in weights:
+        for provider in (p for p in PROVIDERS if p in ort.get_available_providers()):
+            for count in threads if provider == "CPUExecutionProvider" else (1,):
+                rows += _rows_of(weight, provider, count, batches, seconds)
+    return rows
+
+
+def _rows_of(weight: Weight, provider: str, threads: int, batches: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+    net, (bare, feed) = Net(weight, threads=threads, providers=[provider]), _bare(weight.path, provider, threads)
+    rows = []
+    for batch in batches:
+        inputs = feed(batch)
+        if inputs is None:
+            continue
+        times = rivals({"ours": partial(net.run, **inputs), "bare": partial(bare, inputs)}, seconds=seconds)
+        rows.append(
+            {
+                "net": weight.name,
+                "provider": provider,
+                "threads": threads,
+                "batch": batch,
+                **times["ours"],
+                "per_second": 1000 * batch / times["ours"]["median_ms"],
+                "bare_median_ms": times["bare"]["median_ms"],
+                "share_of_bare": times["bare"]["median_ms"] / times["ours"]["median_ms"],
+            }
+        )
+    return rows
+
+
+def _bare(path: Path, provider: str, threads: int) -> tuple[Callable[[Any], Any], Callable[[int], dict[str, NDArray[Any]] | None]]:
+    """ONNX Runtime's own loop over a net with its own defaults, and what makes random inputs of a batch size for it.
+
+    Inputs are ``None`` where the net does not take that batch, or anything but one array of known size.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(str(path), options, providers=[provider])
+    inputs = session.get_inputs()
+
+    def feed(batch: int) -> dict[str, NDArray[Any]] | None:
+        given = inputs[0]
+        first, *rest = given.shape
+        if (
+            len(inputs) > 1
+            or given.type not in _TYPES
+            or not all(isinstance(n, int) for n in rest)
+            or first not in {batch, None, str(first)}
+        ):
+            return None
+        values = np.random.default_rng(0).integers(0, 256, (batch, *rest), dtype=np.uint8)
+        return {given.name: values.astype(_TYPES[given.type])}
+
+    return lambda feeds: session.run(None, feeds), feed
+
+
+def shipped(settings: Settings) -> list[Weight]:
+    """Every ONNX file of the manifest, verified."""
+    weights = Weights(settings.weights_dir)
+    found = [weights.get(name) for name in weights.names()]
+    return [w for w in found if w.path.suffix == ".onnx"]
+
+
+def standins(folder: Path) -> tuple[list[Weight], list[standin.Standin]]:
+    """The stand-in pair as weights; nothing where the onnx package is absent."""
+    try:
+        written = standin.write_pair(folder)
+    except ImportError:
+        return [], []
+    return [Weight(s.path.stem, s.path, "", "stand-in, random weights", "", s.path) for s in written], written
+
+
+def foreign(files: Sequence[Path]) -> list[Weight]:
+    """Nets of others, given by path."""
+    return [Weight(f.stem, f, "", "foreign", "", f) for f in files]
+
+
+def pair_rates(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Faces a second of the stand-in pair: each face goes through both nets."""
+    out = []
+    for row in rows:
+        if row["net"] == "standin_a":
+            same = [r for r in rows if r["net"] == "standin_b" and all(r[k] == row[k] for k in ("provider", "threads", "batch"))]
+            for other in same:
+                total_ms = row["median_ms"] + other["median_ms"]
+                keys = {k: row[k] for k in ("provider", "threads", "batch")}
+                out.append({**keys, "ms_per_face": total_ms / row["batch"], "faces_per_second": 1000 * row["batch"] / total_ms})
+    return out
+
+
+def faces(verifier: Verifier, *, seconds: float, batches: Sequence[int] = BATCHES) -> list[dict[str, Any]]:
+    """What the whole face-attack judgement of a face costs, cutting included, as stills and as frames of a clip.
+
+    A still gets every window of every view; the frames of a clip share them, one each.
+    """
+    detector = next((d for d in verifier.detectors if isinstance(d, FaceAttack)), None)
+    if detector is None:
+        return []
+    picture = portrait_rgb()
+    face = face_finder().find(picture)[0]
+    calls: dict[tuple[str, int], Callable[[], object]] = {}
+    for batch in batches:
+        pairs = [(picture, face)] * batch
+        calls["still", batch] = partial(detector.score_faces, pairs, still=True)
+        calls["clip", batch] = partial(detector.score_faces, pairs, still=False)
+    rows = []
+    for (kind, batch), call in calls.items():
+        times = rivals({"call": call}, seconds=seconds)["call"]
+        looks = sum(len(view.anchors) if kind == "still" else 1 for view in detector.nets)
+        per_face = times["median_ms"] / batch
+        rows.append(
+            {"kind": kind, "faces": batch, "looks_per_face": looks, "ms_per_face": per_face, "faces_per_second": 1000 / per_face, **times}
+        )
+    return rows

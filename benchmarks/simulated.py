@@ -1,0 +1,129 @@
+"""The simulators reserved for validation, applied to bona fide faces: attacks of kinds no net was trained on.
+
+Every face is judged as it is and after each reserved attack, all through the same JPEG quality, so that the attack alone
+tells the two apart.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.figures import separation
+from benchmarks.sample import face_picture, in_turn
+from benchmarks.shipped import DIGITAL, PHYSICAL
+from kyc_guard import pool
+from kyc_guard.attacks import ATTACKS, FaceImage
+from kyc_guard.attacks.mesh import yaw
+from kyc_guard.attacks.optics import jpeg
+from kyc_guard.config import Settings
+from kyc_guard.errors import KycGuardError
+from kyc_guard.metrics import Rate
+from kyc_guard.pipeline import Verifier
+from kyc_guard.progress import bar
+from kyc_guard.report import Presentation, Score, Table
+
+RESERVED = tuple(a for a in ATTACKS if a.held_out)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """One bona fide face and the face an attacker would lend it."""
+
+    row: Presentation
+    face: FaceImage
+    donor: FaceImage
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attacker:
+    """Subject -> scores of the original and of every reserved attack on it; ``None`` where there was no response."""
+
+    make: Callable[[], Verifier]
+
+    def __call__(self) -> Callable[[Subject], list[float | None]]:
+        judge = self.make().attack_score
+
+        def work(subject: Subject) -> list[float | None]:
+            # One quality for all pictures of a face; another for another face.
+            quality = int(np.random.default_rng([2, subject.number]).integers(70, 96))
+            pictures = [subject.face.image_rgb]
+            for kind, attack in enumerate(RESERVED):
+                rng = np.random.default_rng([3, subject.number, kind])
+                pictures.append(attack.apply(rng, subject.face, subject.donor if attack.needs_donor else None).image_rgb)
+            return [judge(jpeg(picture, quality), subject.row.path).score for picture in pictures]
+
+        return work
+
+
+def subjects(rows: Sequence[Presentation], settings: Settings, count: int) -> list[Subject]:
+    """``count`` bona fide faces, every source in turn, each with the other face that is turned most alike as its donor."""
+    found = []
+    for row in in_turn([r for r in rows if r.label == "bona_fide"], count):
+        assert row.file is not None
+        picture = face_picture(row.file, settings.limits)
+        if picture is not None:
+            frame, seen = picture
+            found.append((row, FaceImage(frame, seen.landmarks_px[:, :2].astype(np.float32))))
+    turned = np.array([yaw(face.landmarks_px) for _, face in found])
+    people = np.array([f"{row.source}/{row.subject or row.path}" for row, _ in found])
+    chosen = []
+    for i, (row, face) in enumerate(found):
+        unlike = np.where(people == people[i], np.inf, np.abs(turned - turned[i]))
+        donor = int(unlike.argmin())
+        if np.isfinite(unlike[donor]):
+            chosen.append(Subject(row, face, found[donor][1], i))
+    return chosen
+
+
+def run(rows: Sequence[Presentation], make: Callable[[], Verifier], settings: Settings, *, count: int, workers: int | None) -> list[Any]:
+    """(subject, scores) of every subject that could be judged; scores are those of `Attacker`."""
+    chosen = subjects(rows, settings, count)
+    tasks = pool.run(Attacker(make), chosen, workers=workers or pool.default_workers(), ordered=True)
+    judged = []
+    with bar(len(chosen), 0) as advance:
+        for subject, scores in tasks:
+            if isinstance(scores, pool.Failure):
+                raise KycGuardError(f"{subject.row.path}: a reserved attack could not be judged: {scores.code} {scores.detail}")
+            judged.append((subject, scores))
+            advance()
+    return judged
+
+
+def figures(judged: Sequence[tuple[Subject, list[float | None]]], points: dict[str, float]) -> dict[str, Any]:
+    """Each reserved simulator, each species, and the physical and the digital ones together, against the same faces unharmed."""
+    by_name: defaultdict[str, list[tuple[Presentation, Score]]] = defaultdict(list)
+    above: defaultdict[str, list[bool]] = defaultdict(list)
+    for subject, scores in judged:
+        for name, species, score in zip(("", *(a.name for a in RESERVED)), ("", *(a.species for a in RESERVED)), scores, strict=True):
+            label = "attack" if name else "bona_fide"
+            shown = Presentation(f"{subject.row.path}#{name}", label, species, subject.row.source, subject.row.subject or subject.row.path)
+            by_name[name].append((shown, Score(score)))
+            if name and score is not None and scores[0] is not None:
+                above[name].append(score > scores[0])
+
+    def against_originals(names: Sequence[str]) -> dict[str, Any]:
+        pairs = [*by_name[""], *(pair for name in names for pair in by_name[name])]
+        return separation(Table.of([r for r, _ in pairs], [s for _, s in pairs]), points)
+
+    def of(species: frozenset[str]) -> list[str]:
+        return [a.name for a in RESERVED if a.species in species]
+
+    return {
+        "faces": len(judged),
+        "simulators": [
+            {
+                "name": a.name,
+                "species": a.species,
+                "above_own_original": Rate.of(sum(above[a.name]), len(above[a.name])),
+                **against_originals([a.name]),
+            }
+            for a in RESERVED
+        ],
+        "pooled": [{"name": name, **against_originals(of(species))} for name, species in (("physical", PHYSICAL), ("digital", DIGITAL))],
+    }

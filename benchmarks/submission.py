@@ -1,0 +1,167 @@
+"""One whole submission, made on the spot: what judging it costs, stage by stage, beside only decoding its clip."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from benchmarks.timing import rivals
+from kyc_guard import batch, specimen
+from kyc_guard.config import Settings
+from kyc_guard.demo import portrait_rgb
+from kyc_guard.encode import jpeg
+from kyc_guard.faces import track_faces
+from kyc_guard.media import read_clip, read_image
+from kyc_guard.pipeline import Verifier
+from kyc_guard.types import Modality, Submission, UInt8Array
+
+
+def build(folder: Path, *, seconds: float = 10.0, fps: int = 30, size: tuple[int, int] = (1280, 720)) -> dict[str, Any]:
+    """Write a submission: a clip of a face swaying before a camera, and a specimen document that shows the same face.
+
+    The clip is what a webcam records: sensor noise, H.264 (veryfast, crf 23), a keyframe a second. The face is a photograph, so the
+    outcome says nothing; the work is that of any other submission.
+
+    Returns:
+        What was written.
+    """
+    folder.mkdir(parents=True)
+    count = round(seconds * fps)
+    with av.open(str(folder / "selfie.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps), options={"preset": "veryfast", "crf": "23", "g": str(fps)})
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for frame in _swaying(size, count, fps):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    holder = specimen.Holder()
+    (folder / "document.jpg").write_bytes(jpeg(specimen.render(holder, portrait_rgb())))
+    claims = "\n".join(f'{key} = "{value}"' for key, value in holder.claims.items())
+    (folder / "submission.toml").write_text(f'selfie = "selfie.mp4"\ndocument = "document.jpg"\n\n[claims]\n{claims}\n', encoding="utf-8")
+    size_bytes = (folder / "selfie.mp4").stat().st_size
+    return {
+        "clip": f"{size[0]}x{size[1]}, {fps} frames/s, {seconds:g} s, H.264 veryfast crf 23, a keyframe a second",
+        "frames": count,
+        "clip_bytes": size_bytes,
+        "clip_mbit_s": 8e-6 * size_bytes / seconds,
+        "document": "specimen passport page, JPEG",
+    }
+
+
+def _swaying(size: tuple[int, int], count: int, fps: int) -> Iterator[UInt8Array]:
+    """(H, W, 3) uint8 RGB frames: the portrait over a soft background, moved as a head moves, with fresh noise."""
+    width, height = size
+    rng = np.random.default_rng(0)
+    background = cv2.resize(rng.integers(60, 190, (6, 9, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    portrait = cv2.resize(portrait_rgb(), (round(height * 0.75), height), interpolation=cv2.INTER_AREA)
+    background[:, (width - portrait.shape[1]) // 2 :][:, : portrait.shape[1]] = portrait
+    noises = [rng.normal(0, 3.0, (height, width, 3)).astype(np.int8) for _ in range(8)]
+    for i in range(count):
+        t = i / fps
+        sway = np.array([[1, 0, 0.012 * width * np.sin(1.9 * t)], [0, 1, 0.01 * height * np.sin(2.7 * t + 1)]], np.float32)
+        frame = cv2.warpAffine(background, sway, size, borderMode=cv2.BORDER_REFLECT_101)
+        yield cv2.add(frame.astype(np.int16), noises[i % len(noises)].astype(np.int16)).clip(0, 255).astype(np.uint8)
+
+
+def decode_all(clip: Path, *, to_rgb: bool) -> int:
+    """Decode every frame on one core, as YUV or further to RGB; the number of frames."""
+    frames = 0
+    with av.open(str(clip)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        for frame in container.decode(video=0):
+            if to_rgb:
+                frame.to_ndarray(format="rgb24")
+            frames += 1
+    return frames
+
+
+def end_to_end(folder: Path, make: Callable[[Settings], Verifier], settings: Settings, *, seconds: float, cores: int) -> dict[str, Any]:
+    """Whole submissions from files on one thread and on every core, in turn with decoding their clip.
+
+    Returns:
+        Times by name, and ``ratio_to_decoding``: one-thread verify over decoding every frame on one core.
+    """
+    clip, given = folder / "selfie.mp4", Submission.from_dir(folder)
+    cv2.setNumThreads(1)
+    calls: dict[str, Callable[[], object]] = {
+        "decode only": lambda: decode_all(clip, to_rgb=False),
+        "decode to RGB": lambda: decode_all(clip, to_rgb=True),
+    }
+    judges = {n: make(settings.model_copy(update={"threads": n})) for n in sorted({1, cores})}
+    calls |= {f"verify, threads {n}": partial(judge.verify, given) for n, judge in judges.items()}
+    try:
+        times = rivals(calls, seconds=seconds)
+        outcome = str(judges[1].verify(given).outcome)
+    finally:
+        for judge in judges.values():
+            judge.close()
+    one = times["verify, threads 1"]["median_ms"]
+    return {
+        "times": times,
+        "outcome": outcome,
+        "ratio_to_decoding": one / times["decode only"]["median_ms"],
+        "submissions_per_second_one_thread": 1000 / one,
+        "peak_memory_mb": _peak_mb(resource.RUSAGE_SELF),
+    }
+
+
+def stages(folder: Path, make: Callable[[Settings], Verifier], settings: Settings, *, rounds: int = 5) -> dict[str, dict[str, Any]]:
+    """Where the time of one submission goes, on one thread: each stage called by itself on the same evidence."""
+    given = Submission.from_dir(folder)
+    with make(settings.model_copy(update={"threads": 1})) as verifier:
+        evidence = verifier.gather(given)
+        assert evidence.clip is not None
+        assert isinstance(given.selfie, Path)
+        clip, ratio, limits = evidence.clip, verifier.bundle.policy.gate("other_face_ratio"), settings.limits
+        selfie, pages = given.selfie, given.document
+        calls: dict[str, Callable[[], object]] = {
+            "decode the document": lambda: [read_image(page, limits) for page in pages],
+            "decode the clip as sampled": lambda: read_clip(selfie, settings.sampling, limits),
+            "find faces in the sampled frames": lambda: track_faces(clip.frames_rgb, other_face_ratio=ratio),
+        }
+        if any(Modality.CLIP in d.needs for d in verifier.detectors):
+            calls["find faces in the burst"] = lambda: track_faces(clip.burst_rgb, other_face_ratio=ratio)
+        calls |= {f"detector {d.name}": partial(d, evidence) for d in verifier.detectors}
+        return rivals(calls, seconds=0.0, least=rounds, warm_up=1)
+
+
+def in_batch(folder: Path, scratch: Path, settings: Settings, *, count: int, workers: int) -> dict[str, Any]:
+    """Rate of `kyc_guard.batch` over ``count`` copies of the submission; loading the models in each worker is included."""
+    source = scratch / "submissions"
+    if not source.exists():
+        for i in range(count):
+            (source / f"{i:05d}").mkdir(parents=True)
+            for file in folder.iterdir():
+                _copy(file, source / f"{i:05d}" / file.name)
+    summary = batch.run(source, scratch / f"results_{workers}.jsonl", settings=settings, workers=workers)
+    return {
+        **{k: v for k, v in asdict(summary).items() if k in {"total", "took_s"}},
+        "workers": workers,
+        "submissions_per_second": summary.judged / summary.took_s,
+        "errors": summary.errors,
+        "peak_memory_of_the_largest_worker_mb": _peak_mb(resource.RUSAGE_CHILDREN),
+    }
+
+
+def _copy(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copy(file, target)
+
+
+def _peak_mb(who: int) -> float:
+    # Linux counts kilobytes, macOS bytes.
+    return resource.getrusage(who).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
