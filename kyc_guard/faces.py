@@ -276,16 +276,32 @@ def _near(a: Face, b: Face) -> bool:
     return math.hypot(ax - bx, ay - by) < max(side_a, side_b) and 0.5 < side_a / (side_b + 1e-6) < 2.0
 
 
+_silence = threading.Lock()
+_silenced: list[int] = []
+"""One copy of the real stderr for every thread inside `_quiet_native_logs`."""
+
+
 @contextlib.contextmanager
 def _quiet_native_logs() -> Iterator[None]:
-    """Silence C++ start-up logs (they ignore every Python setting) while a finder is built; tracebacks still work."""
+    """Silence C++ start-up logs (they ignore every Python setting) while a finder is built; tracebacks still work.
+
+    Stderr belongs to the whole process: the first thread in turns it off, the last one out turns it on again.
+    """
     os.environ.setdefault("GLOG_minloglevel", "2")
-    sys.stderr.flush()
-    keep, void = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    with _silence:
+        if not _silenced:
+            sys.stderr.flush()
+            keep, void = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(void, 2)
+            os.close(void)
+        else:
+            keep = os.dup(_silenced[0])
+        _silenced.append(keep)
     try:
-        os.dup2(void, 2)
         yield
     finally:
-        os.dup2(keep, 2)
-        os.close(keep)
-        os.close(void)
+        with _silence:
+            keep = _silenced.pop()
+            if not _silenced:
+                os.dup2(keep, 2)
+            os.close(keep)
