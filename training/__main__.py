@@ -104,6 +104,27 @@ def ship(
     run(cache, dict(r.split("=", 1) for r in runs or ()))
 
 
+@app.command()
+def audit(data: Data = DATA, cache: Cache = CACHE) -> None:
+    """Print what brightness, sharpness, colour and file size alone achieve on each source."""
+    from training.audit import audit as run
+
+    for line in run(data, cache):
+        typer.echo(
+            "{source:28} {attacks:4} / {bona_fide:4}, {people:3} people: {best_statistic} {best_auc}, together {together_auc}".format(
+                **line
+            )
+        )
+
+
+@app.command()
+def gallery(out: Annotated[Path, typer.Argument(help="PNG to write.")], cache: Cache = CACHE, seed: int = 0, faces: int = 6) -> None:
+    """Render a contact sheet: every simulator on a few training faces. It shows real people: keep it on this machine."""
+    from training.bank import render_gallery
+
+    render_gallery(cache, out, seed=seed, faces=faces)
+
+
 @app.command("all")
 def everything(data: Data = DATA, cache: Cache = CACHE) -> None:
     """Every step in order, two processes side by side; what an interrupted run finished is not done again."""

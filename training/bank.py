@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard.attacks import ATTACKS
+from kyc_guard.attacks import ATTACKS, contact_sheet
 from kyc_guard.attacks.face_image import SPECIES, Attack, FaceImage
 from kyc_guard.attacks.mesh import yaw
 from kyc_guard.types import Float32Array
@@ -72,6 +72,15 @@ def simulate(attack: Attack, rng: np.random.Generator, chip: Chip, donor: Chip) 
         return None
     mask = cv2.resize(made.mask, (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA)
     return Chip(made.image_rgb, landmarks, (np.clip(mask, 0, 1) * 255).astype(np.uint8))
+
+
+def render_gallery(cache: Path, out: Path, *, seed: int, faces: int) -> None:
+    """Write a contact sheet of all simulators on ``faces`` training chips drawn with ``seed``."""
+    store = ChipStore(cache / "real")
+    choices = [i for i, r in enumerate(store.rows) if r.split == "train" and not r.is_attack]
+    drawn = np.random.default_rng(seed).choice(choices, faces, replace=False)
+    sheet = contact_sheet([FaceImage(np.ascontiguousarray(store[i].image_rgb), store[i].landmarks_px) for i in drawn], ATTACKS, seed)
+    cv2.imwrite(str(out), sheet[..., ::-1])
 
 
 def _donor(rng: np.random.Generator, i: int, donors: Sequence[int], turned: NDArray[np.float64]) -> int:
