@@ -12,7 +12,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -167,7 +166,7 @@ class Policy:
             raise ConfigError(f"policy.toml: [quality] lacks {name}") from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Thresholds:
     """thresholds.toml: per detector its operating points and calibration, written only by the calibrate command."""
 
@@ -180,16 +179,13 @@ class Thresholds:
         data, sha = _read_toml(path)
         return cls(tables=data, sha256=sha, path=path)
 
-    @cached_property
-    def _points(self) -> dict[tuple[str, str], float]:
-        return {(d, p): float(v) for d, t in self.tables.items() if isinstance(t, dict) for p, v in t.get("points", {}).items()}
-
     def point(self, detector: str, name: str) -> float:
         """The score at which operating point ``name`` of ``detector`` lies: judged attack when score >= it."""
-        value = self._points.get((detector, name))
-        if value is None or not math.isfinite(value) or not 0.0 <= value <= 1.0:
+        points = self.table(detector).get("points")
+        value = points.get(name) if isinstance(points, dict) else None
+        if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
             raise ConfigError(f"{self.path}: [{detector}.points] lacks a usable {name}. Remedy: run the calibrate command")
-        return value
+        return float(value)
 
     def table(self, detector: str) -> Mapping[str, Any]:
         """All that was measured for ``detector``; empty when it has no entry."""

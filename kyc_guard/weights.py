@@ -20,6 +20,8 @@ from pathlib import Path
 
 from kyc_guard.errors import ModelError
 
+_ENTRY = ("file", "sha256", "version", "licence", "card")
+
 
 @dataclass(frozen=True, slots=True)
 class Weight:
@@ -41,7 +43,7 @@ class Weights:
         path = directory / "manifest.toml"
         try:
             self._tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ModelError(f"{path}: cannot be read ({error}). Remedy: point KYC_GUARD_WEIGHTS_DIR at a weights folder") from error
         self._verified: dict[str, Weight] = {}
 
@@ -55,13 +57,15 @@ class Weights:
         """The verified file of model ``name``.
 
         Raises:
-            ModelError: not in the manifest, missing on disk, or its sha256 is not the manifest's.
+            ModelError: not in the manifest or described there by half, missing on disk, or its sha256 is not the manifest's.
         """
         if name in self._verified:
             return self._verified[name]
         if name not in self._tables:
             raise ModelError(f"{self.directory / 'manifest.toml'}: no model {name!r}")
         table = self._tables[name]
+        if lacks := [key for key in _ENTRY if not (isinstance(table, dict) and isinstance(table.get(key), str))]:
+            raise ModelError(f"{self.directory / 'manifest.toml'}: [{name}] lacks {', '.join(lacks)}. Remedy: reinstall the weights")
         path = self.directory / table["file"]
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -72,6 +76,6 @@ class Weights:
                 f"{path}: sha256 {digest[:12]}… is not the manifest's {table['sha256'][:12]}…. "
                 "Remedy: reinstall; do not use altered weights"
             )
-        weight = Weight(name, path, digest, str(table["version"]), table["licence"], self.directory / table["card"])
+        weight = Weight(name, path, digest, table["version"], table["licence"], self.directory / table["card"])
         self._verified[name] = weight
         return weight
