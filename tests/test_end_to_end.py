@@ -27,9 +27,7 @@ def verifier() -> Iterator[Verifier]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "_SECONDS", 1.5)
-        demo.build(folder)
+    demo.build(folder)
     return folder
 
 
