@@ -114,7 +114,7 @@ class Verifier:
         everything else together.
         """
         documents = self._documents(submission, self.detectors)
-        early = [d for d in self.detectors if d.needs <= {Modality.DOCUMENT}]
+        early = [d for d in self.detectors if d.needs == {Modality.DOCUMENT}]  # one that needs nothing may still look at everything
         waiting = self._pool.submit(_ask, early, documents) if self._pool else None
         evidence = self._add_selfie(documents, self.detectors)
         answers = _ask([d for d in self.detectors if d not in early], evidence)

@@ -133,6 +133,15 @@ def test_more_threads_give_the_same_decision_and_the_same_errors(tmp_path: Path)
             more.verify(Submission(id="a1", selfie=b"x", document=(BLANK_RGB,)))
 
 
+@pytest.mark.parametrize("needs", [(), (Modality.DOCUMENT, Modality.FACE), (Modality.CLIP,), (Modality.FACE,)])
+def test_only_a_detector_of_documents_alone_is_asked_before_the_selfie_is_there(tmp_path: Path, needs: tuple[Modality, ...]) -> None:
+    seen: list[Evidence] = []
+    spy = fake("face_attack", lambda e: seen.append(e) or 0.1, *needs)
+    with Verifier(settings_in(tmp_path), detectors=(spy, usual()[1])) as verifier:
+        verifier.verify(Submission(id="a1", selfie=np.stack([FACE_RGB] * 3), document=(BLANK_RGB,)))
+    assert [(e.clip is not None, e.track is not None) for e in seen] == [(True, True)]
+
+
 def test_two_files_of_one_name_keep_a_hash_each(tmp_path: Path, inbox: Path) -> None:
     (inbox / "back").mkdir()
     (inbox / "back" / "card.png").write_bytes(png(BLANK_RGB[:32]))
