@@ -41,6 +41,7 @@ ENOUGH = 20
 def main(
     *,
     manifest: Annotated[Path, typer.Option(help="CSV with path,label,attack_type,source,subject[,group],split.")] = MANIFEST,
+    root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths are relative to; its own unless given.")] = None,
     split: Annotated[str, typer.Option(help="Which rows of the manifest.")] = "validation",
     scores: Annotated[Path, typer.Option(help="Folder of the evaluation run: made, gone on with, or only read.")] = SCORES,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
@@ -54,6 +55,7 @@ def main(
         split,
         scores,
         out,
+        root=root,
         settings=settings,
         scorer=Scorer.from_settings(settings),
         make=LoadVerifier(settings),
@@ -75,6 +77,7 @@ def run(
     make: Callable[[], Verifier],
     point: str,
     faces: int,
+    root: Path | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
     """Score what is not scored yet, work out the figures, write them into ``out``; see `main`.
@@ -82,10 +85,9 @@ def run(
     Raises:
         InputError: the manifest cannot be used, or ``scores`` holds the run of other models.
     """
-    report = evaluate.run(
-        manifest, scores, split=split, scorer=scorer, workers=workers, resume=(scores / "scores.csv").exists(), progress=bar
-    )
-    rows = list(evaluate.read_manifest(manifest, manifest.parent, split))
+    begun = (scores / "scores.csv").exists()
+    report = evaluate.run(manifest, scores, root=root, split=split, scorer=scorer, workers=workers, resume=begun, progress=bar)
+    rows = list(evaluate.read_manifest(manifest, root or manifest.parent, split))
     judged = [score for _, score in evaluate.read_scores(scores / "scores.csv")]
     points = dict(scorer.points)
     data = holdings(manifest)

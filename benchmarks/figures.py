@@ -36,7 +36,7 @@ def separation(table: Table, points: Mapping[str, float]) -> dict[str, Any]:
         "attacks_silent": _silent(table, attacks=True),
         "bona_fides_silent": _silent(table, attacks=False),
         "auc": _auc(heard),
-        "bpcer_at_apcer": {name: bpcer_at_apcer(heard, target) for name, target in metrics.BPCER_POINTS.items()},
+        "bpcer_at_apcer": bpcer_at_apcer(heard),
         "points": {
             name: {"threshold": t, "apcer": metrics.apcer(heard.attack, t), "bpcer": metrics.bpcer(heard.bona_fide, t)}
             for name, t in points.items()
@@ -56,22 +56,32 @@ def _auc(heard: Table) -> dict[str, float | None] | None:
     return {"value": metrics.auc(heard.bona_fide, heard.attack), "low": low, "high": high}
 
 
-def bpcer_at_apcer(heard: Table, target: float) -> dict[str, Any] | None:
-    """BPCER at the highest threshold that lets at most ``target`` of the attacks pass, species pooled.
+def bpcer_at_apcer(heard: Table) -> dict[str, dict[str, Any] | None]:
+    """BPCER10, BPCER20, BPCER100: at the highest threshold that lets that share of the attacks pass, species pooled.
 
     Returns:
-        value, low, high (subject bootstrap), threshold, and whether there are enough attacks to tell the target from 0.
-        ``None`` without attacks or bona fides.
+        Each with value, low and high (subject bootstrap), threshold, and whether there are enough attacks to tell the share
+        from 0; ``None`` without attacks or bona fides.
     """
-    point = metrics.bpcer_at_apcer(heard.bona_fide, {"all": heard.attack}, target, "pooled")
-    if point is None:
-        return None
-    low, high = _bpcer_interval(heard, target) or (None, None)
-    return {"value": point.bpcer.value, "low": low, "high": high, "threshold": point.threshold, "resolved": point.resolved}
+    intervals = _bpcer_intervals(heard, list(metrics.BPCER_POINTS.values()))
+    found: dict[str, dict[str, Any] | None] = {}
+    for (name, target), (low, high) in zip(metrics.BPCER_POINTS.items(), intervals, strict=True):
+        point = metrics.bpcer_at_apcer(heard.bona_fide, {"all": heard.attack}, target, "pooled")
+        if point is None:
+            found[name] = None
+        else:
+            found[name] = {
+                "value": point.bpcer.value,
+                "low": low,
+                "high": high,
+                "threshold": point.threshold,
+                "resolved": point.resolved,
+            }
+    return found
 
 
-def _bpcer_interval(heard: Table, target: float) -> tuple[float, float] | None:
-    """Percentile bootstrap over subjects; the threshold is chosen anew in every replicate."""
+def _bpcer_intervals(heard: Table, targets: Sequence[float]) -> list[tuple[float | None, float | None]]:
+    """Percentile bootstrap over subjects; the thresholds are chosen anew in every replicate. ``None`` for fewer than two subjects."""
     names, cluster = np.unique(heard.cluster, return_inverse=True)
     attack, bona_fide = (np.flatnonzero(mask) for mask in (heard.is_attack, ~heard.is_attack))
     attack = attack[np.argsort(heard.scores[attack])]
@@ -79,21 +89,19 @@ def _bpcer_interval(heard: Table, target: float) -> tuple[float, float] | None:
     below = np.searchsorted(heard.scores[bona_fide], heard.scores[attack], side="left")
     rng = np.random.default_rng(0)
     values = []
-    for _ in range(_REPLICATES):
+    for _ in range(_REPLICATES if names.size > 1 and attack.size and bona_fide.size else 0):
         drawn = np.bincount(rng.integers(names.size, size=names.size), minlength=names.size)[cluster]
         passing = np.cumsum(drawn[attack])
         people = np.concatenate([[0], np.cumsum(drawn[bona_fide])])
-        if not passing[-1] or not people[-1]:
-            continue
-        # The first attack that may no longer pass sets the threshold.
-        first = int(np.searchsorted(passing, math.floor(target * passing[-1] + 1e-9), side="right"))
-        refused = 0.0 if first == attack.size else 1.0 - people[below[first]] / people[-1]
-        values.append(refused)
-    if names.size < 2 or len(values) < _REPLICATES / 2:
-        return None
+        if passing[-1] and people[-1]:
+            # The first attack that may no longer pass sets the threshold.
+            first = np.searchsorted(passing, [math.floor(t * passing[-1] + 1e-9) for t in targets], side="right")
+            values.append(1.0 - people[below[first]] / people[-1])
+    if len(values) < _REPLICATES / 2:
+        return [(None, None)] * len(targets)
     tail = (1.0 - metrics.CONFIDENCE) / 2.0
-    low, high = np.quantile(values, [tail, 1.0 - tail])
-    return float(low), float(high)
+    low, high = np.quantile(values, [tail, 1.0 - tail], axis=0)
+    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
 def differentials(table: Table, threshold: float) -> list[dict[str, Any]]:

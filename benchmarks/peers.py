@@ -198,6 +198,7 @@ def main(
     attack_class: Annotated[int | None, typer.Option(help="Place of P(attack) in the output, if there is no live class.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Print score files side by side instead.")] = False,
     manifest: Annotated[Path, typer.Option(help="CSV with path,label,attack_type,source,subject,split.")] = MANIFEST,
+    root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths are relative to; its own unless given.")] = None,
     split: Annotated[str, typer.Option(help="Which rows of the manifest.")] = "validation",
     out: Annotated[Path, typer.Option(help="Where scores and report, or the comparison, go.")] = Path("out") / "peer",
     workers: Annotated[int | None, typer.Option(help="Worker processes; one a core unless given.")] = None,
@@ -214,7 +215,8 @@ def main(
     peers = tuple(
         Peer(m, s, colour, scale, layout, border, activation, live_class, attack_class) for m, s in zip(models, scales, strict=True)
     )
-    evaluate.run(manifest, out, split=split, scorer=scorer_of(peers), workers=workers, resume=(out / "scores.csv").exists(), progress=bar)
+    begun = (out / "scores.csv").exists()
+    evaluate.run(manifest, out, root=root, split=split, scorer=scorer_of(peers), workers=workers, resume=begun, progress=bar)
     typer.echo(f"{out / 'scores.csv'}: written; compare with python -m benchmarks.peers --compare OURS.csv {out / 'scores.csv'}")
 
 

@@ -53,6 +53,7 @@ class Trials:
 def main(
     *,
     manifest: Annotated[Path, typer.Option(help="CSV with path,label,attack_type,source,split.")] = MANIFEST,
+    root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths are relative to; its own unless given.")] = None,
     split: Annotated[str, typer.Option(help="Which rows of the manifest.")] = "validation",
     per_kind: Annotated[int, typer.Option(help="Pictures of each source and species.")] = 12,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
@@ -60,7 +61,7 @@ def main(
 ) -> None:
     """Measure score drift and flip rate under everyday changes."""
     settings = Settings()
-    rows = list(evaluate.read_manifest(manifest, manifest.parent, split))
+    rows = list(evaluate.read_manifest(manifest, root or manifest.parent, split))
     judged = run(spread(rows, per_kind=per_kind), LoadVerifier(settings), settings, workers=workers)
     name, threshold = default_point(settings)
     about = {"manifest": manifest.name, "split": split, "per_kind": per_kind, **identity(settings)}

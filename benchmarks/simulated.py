@@ -82,7 +82,13 @@ def subjects(rows: Sequence[Presentation], settings: Settings, count: int) -> li
 
 
 def run(rows: Sequence[Presentation], make: Callable[[], Verifier], settings: Settings, *, count: int, workers: int | None) -> list[Any]:
-    """(subject, scores) of every subject that could be judged; scores are those of `Attacker`."""
+    """Up to ``count`` subjects, each with the scores of `Attacker`.
+
+    Raises:
+        KycGuardError: a subject could not be judged; a benchmark that leaves some out would flatter.
+    """
+    if not count:
+        return []
     chosen = subjects(rows, settings, count)
     tasks = pool.run(Attacker(make), chosen, workers=workers or pool.default_workers(), ordered=True)
     judged = []

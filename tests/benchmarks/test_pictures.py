@@ -1,0 +1,181 @@
+"""What the benchmarks show the models: samples, reserved simulators, everyday changes; judged by the real detector with made-up nets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bench_fakes import MakeRed, write_people
+
+from benchmarks import robustness, simulated
+from benchmarks.sample import face_picture, in_turn, spread
+from benchmarks.transforms import TRANSFORMS, moved
+from kyc_guard import evaluate
+from kyc_guard.config import Limits, Settings
+from kyc_guard.demo import portrait_rgb
+from kyc_guard.faces import face_finder, face_square
+from kyc_guard.metrics import Rate
+from kyc_guard.report import Presentation
+from kyc_guard.types import Face
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Any:
+    return np.ascontiguousarray(portrait_rgb()[::2, ::2])
+
+
+@pytest.fixture(scope="module")
+def face(portrait: Any) -> Face:
+    return face_finder().find(portrait)[0]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory, portrait: Any) -> list[Presentation]:
+    manifest = write_people(tmp_path_factory.mktemp("people"), portrait)
+    return list(evaluate.read_manifest(manifest, manifest.parent, "validation"))
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> MakeRed:
+    return MakeRed(tmp_path_factory.mktemp("weights"))
+
+
+def row(path: str, source: str, label: str = "bona_fide", problem: tuple[str, str] | None = None) -> Presentation:
+    return Presentation(path, label, "print" if label == "attack" else "", source, file=Path(path), problem=problem)
+
+
+MANY = [*(row(f"a{i}", "large") for i in range(50)), *(row(f"b{i}", "small") for i in range(3)), row("c", "large", "attack")]
+
+
+def test_a_sample_takes_as_many_of_every_kind_whatever_the_order() -> None:
+    chosen = spread(MANY, per_kind=4)
+    assert sorted((r.source, r.label) for r in chosen) == [
+        ("large", "attack"), *[("large", "bona_fide")] * 4, *[("small", "bona_fide")] * 3,
+    ]  # fmt: skip
+    assert {r.path for r in spread(MANY[::-1], per_kind=4)} == {r.path for r in chosen}
+
+
+def test_sources_take_turns_and_unusable_rows_take_none() -> None:
+    chosen = in_turn([*MANY, row("broken", "third", problem=("missing_file", ""))], 6)
+    assert [r.source for r in chosen].count("small") == 3
+    assert "broken" not in {r.path for r in chosen}
+
+
+def test_pictures_are_brought_to_a_common_size_and_pictures_without_a_face_are_left_out(tmp_path: Path, portrait: Any) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.ascontiguousarray(np.repeat(np.repeat(portrait, 4, 0), 4, 1))).save(tmp_path / "large.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    found = face_picture(tmp_path / "large.png", Limits())
+    assert found is not None
+    assert max(found[0].shape) == 720
+    assert face_picture(tmp_path / "black.png", Limits()) is None
+    assert face_picture(tmp_path / "torn.png", Limits()) is None
+
+
+# ------------------------------------------------------------------------------------------------------------ simulators
+
+
+def test_every_reserved_simulator_and_no_other_is_tried_on_every_face(rows: list[Presentation], make: MakeRed) -> None:
+    chosen = simulated.subjects(rows, Settings(), 10)
+    assert {s.row.path for s in chosen} == {"0.png", "1.png"}  # bona fides alone
+    assert all(s.donor is not s.face for s in chosen)
+    assert all(a.held_out for a in simulated.RESERVED)
+    scores = simulated.Attacker(make)()(chosen[0])
+    assert len(scores) == 1 + len(simulated.RESERVED)
+    assert scores[0] is not None
+    assert scores == simulated.Attacker(make)()(chosen[0])
+
+
+def test_the_figures_of_reserved_simulators(rows: list[Presentation]) -> None:
+    judged = [
+        (simulated.Subject(row, None, None, i), [0.2 + i / 10, *([0.25 + i] * len(simulated.RESERVED))])  # type: ignore[arg-type]
+        for i, row in enumerate(rows[:2])
+    ]
+    judged[1][1][1] = None  # no response to the first simulator
+    found = simulated.figures([(s, [None if v is None else min(v, 1.0) for v in scores]) for s, scores in judged], {"review": 0.5})
+    first, second = found["simulators"][:2]
+    assert (first["attacks"], first["bona_fides"], first["attacks_silent"].errors) == (2, 2, 1)
+    assert first["above_own_original"] == Rate.of(1, 1)
+    assert second["above_own_original"] == Rate.of(2, 2)
+    assert second["auc"]["value"] == 0.75  # 0.25 against 0.2 and 0.3, 1.0 against both
+    assert second["points"]["review"]["apcer"] == Rate.of(1, 2)
+    assert {p["name"]: p["attacks"] for p in found["pooled"]} == {
+        "physical": 2 * sum(a.species in {"print", "print_cut", "replay", "mask"} for a in simulated.RESERVED),
+        "digital": 2 * sum(a.species not in {"print", "print_cut", "replay", "mask"} for a in simulated.RESERVED),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------ robustness
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: f"{t.family} {t.strength}")
+def test_a_change_is_the_same_for_the_same_seed_and_leaves_its_input_alone(transform: Any, portrait: Any, face: Face) -> None:
+    before = portrait[:-1, :-1].copy()  # odd sides, which video codecs do not take
+    given = before.copy()
+    once, again = (transform.apply(np.random.default_rng(7), given, face) for _ in range(2))
+    assert once.dtype == np.uint8
+    assert once.ndim == 3
+    assert np.array_equal(once, again)
+    assert np.array_equal(given, before)
+    assert once.shape != before.shape or not np.array_equal(once, before)
+
+
+@pytest.mark.parametrize("family", ["JPEG", "WebP", "H.264", "VP9"])
+def test_codecs_harm_more_the_coarser_they_are_and_keep_the_colours(family: str, portrait: Any, face: Face) -> None:
+    made = [t.apply(np.random.default_rng(0), portrait, face).astype(int) for t in TRANSFORMS if t.family == family]
+    harm = [float(np.abs(picture - portrait).mean()) for picture in made]
+    assert harm == sorted(harm)
+    assert np.abs(made[0].mean((0, 1)) - portrait.mean((0, 1))).max() < 3
+
+
+def test_a_moved_box_stays_within_its_amount(face: Face) -> None:
+    (cx, cy), side = face_square(face)
+    for seed in range(20):
+        (x, y), new = face_square(moved(np.random.default_rng(seed), face, 0.1))
+        assert max(abs(x - cx), abs(y - cy), abs(new - side)) <= 0.101 * side
+    assert np.allclose(moved(np.random.default_rng(0), face, 0.0).box_xyxy, face.box_xyxy)
+
+
+def test_a_detector_that_lives_by_colour_flips_on_the_wrong_order_and_on_nothing_milder(rows: list[Presentation], make: MakeRed) -> None:
+    shake = robustness.Shaker(make, Settings())()
+    judged = [(row, trials) for row in rows[1:3] if (trials := shake(row)) is not None]
+    found = robustness.figures(judged, "review", 0.5)
+    by_name = {(t["family"], t["strength"]): t for t in found["transforms"]}
+    assert (found["attacks"], found["bona_fides"]) == (1, 1)
+    wrong = by_name["colour order", "BGR for RGB"]
+    assert (wrong["flipped"], wrong["attacks_let_pass"], wrong["bona_fides_refused"]) == (Rate.of(2, 2), Rate.of(1, 1), Rate.of(1, 1))
+    for mild in (("JPEG", "70"), ("face box", "±10 %"), ("upload crop", "±10 %"), ("H.264", "crf 28"), ("flip", "left to right")):
+        assert by_name[mild]["flipped"] == Rate.of(0, 2), mild
+    assert by_name["face box", "±20 %"]["drift_mean"] >= by_name["face box", "±5 %"]["drift_mean"] > 0
+
+
+def test_silence_is_counted_apart_from_flips() -> None:
+    names = len(robustness.NAMES)
+    attack, live = row("a", "cam", "attack"), row("b", "cam")
+    judged = [
+        (attack, robustness.Trials(0.9, (0.4, None, *[0.9] * (names - 2)), 0.9)),
+        (live, robustness.Trials(0.1, (0.2, 0.6, *[0.1] * (names - 2)), 0.1)),
+        (live, robustness.Trials(None, (0.9,) * names, 0.1)),
+    ]
+    found = robustness.figures(judged, "review", 0.5)
+    first, second = found["transforms"][:2]
+    assert found["no_response_unchanged"] == Rate.of(1, 3)
+    assert (first["pictures"], first["flipped"], first["attacks_let_pass"]) == (2, Rate.of(1, 2), Rate.of(1, 1))
+    assert (second["pictures"], second["no_response"], second["bona_fides_refused"]) == (1, Rate.of(1, 2), Rate.of(1, 1))
+    moves = [robustness.log_odds(before) - robustness.log_odds(after) for before, after in ((0.9, 0.4), (0.2, 0.1))]
+    assert first["drift_mean"] == pytest.approx(sum(moves) / 2)
+
+
+def test_the_page_and_the_goals_of_robustness() -> None:
+    from benchmarks.record import plain
+
+    names = len(robustness.NAMES)
+    judged = [(row("a", "cam", "attack"), robustness.Trials(0.9, (0.9,) * names, 0.9))]
+    found = plain({"command": "c", "about": {"split": "s", "manifest": "m"}, **robustness.figures(judged, "review", 0.5)})
+    found["goals"] = [g.to_json() for g in robustness.goals(found)]
+    assert [g["met"] for g in found["goals"]] == [True, True]
+    assert "| JPEG | 70 | 0.00 (0.00) | 0.0 % [0.0, 97.5] 0/1 |" in robustness.page(found)

@@ -1,0 +1,170 @@
+"""Timing itself, the made submission, and the page: no figure is asserted that a busy machine could change."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_fakes import MakeRed
+
+import benchmarks
+from benchmarks import nets, standin, submission, throughput
+from benchmarks.timing import rivals
+from kyc_guard.config import Settings
+from kyc_guard.media import read_clip
+from kyc_guard.types import Submission
+from kyc_guard.weights import Weight
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("submission") / "one"
+    submission.build(folder, seconds=1.0, fps=10, size=(320, 240))
+    return folder
+
+
+def test_rivals_are_called_in_turn_and_the_first_call_is_kept_apart() -> None:
+    calls: list[str] = []
+    times = rivals({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, seconds=0.0, least=3)
+    assert calls == ["a", "b", "a", "b", *["a", "b"] * 3]  # first, warm-up, three rounds
+    assert times["a"]["rounds"] == 3
+    assert 0 < times["a"]["best_ms"] <= times["a"]["median_ms"] <= times["a"]["p95_ms"] <= times["a"]["p99_ms"]
+
+
+def test_the_made_submission_is_one_that_can_be_judged(one: Path) -> None:
+    given = Submission.from_dir(one)
+    assert given.claims["surname"] == "ERIKSSON"
+    assert isinstance(given.selfie, Path)
+    clip = read_clip(given.selfie, Settings().sampling, Settings().limits)
+    assert clip.frames_rgb.shape[1:] == (240, 320, 3)
+    assert submission.decode_all(given.selfie, to_rgb=True) == submission.decode_all(given.selfie, to_rgb=False) == 10
+
+
+def test_the_whole_and_its_stages_are_timed(one: Path, tmp_path: Path) -> None:
+    found = submission.end_to_end(one, MakeRed(tmp_path), Settings(), seconds=0.0, cores=2)
+    assert set(found["times"]) == {"decode only", "decode to RGB", "verify, threads 1", "verify, threads 2"}
+    times = found["times"]
+    assert found["ratio_to_decoding"] == pytest.approx(times["verify, threads 1"]["median_ms"] / times["decode only"]["median_ms"])
+    stages = submission.stages(one, MakeRed(tmp_path), Settings(), rounds=1)
+    assert {"decode the document", "decode the clip as sampled", "find faces in the sampled frames", "detector face_attack"} <= set(stages)
+
+
+def test_a_face_is_timed_with_every_view_as_a_still_and_with_one_window_in_a_clip(tmp_path: Path) -> None:
+    with MakeRed(tmp_path)() as verifier:
+        rows = nets.faces(verifier, seconds=0.0, batches=(2,))
+    assert {row["kind"]: row["looks_per_face"] for row in rows} == {"still": 6, "clip": 2}
+    assert all(row["faces_per_second"] == pytest.approx(2000 / row["median_ms"]) for row in rows)
+
+
+@pytest.mark.torch
+def test_the_stand_in_pair_has_the_size_it_claims_and_is_timed_beside_bare_onnx_runtime(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="the onnx package (extra train) is absent")
+    weights, written = nets.standins(tmp_path)
+    for net, millions in zip(written, (0.435, 0.414), strict=True):
+        assert net.parameters == pytest.approx(millions * 1e6, rel=0.01)
+        assert net.multiply_adds == pytest.approx(40.7e6, rel=0.01)
+    rows = nets.sweep(weights, threads=[1], seconds=0.0, batches=(1, 2))
+    assert [(r["net"], r["batch"]) for r in rows] == [("standin_a", 1), ("standin_a", 2), ("standin_b", 1), ("standin_b", 2)]
+    assert {r["provider"] for r in rows} <= set(nets.PROVIDERS)
+    first = nets.pair_rates(rows)[0]
+    assert first["ms_per_face"] == pytest.approx(rows[0]["median_ms"] + rows[2]["median_ms"])
+
+
+def test_without_the_onnx_package_there_is_no_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_: Path) -> list[standin.Standin]:
+        raise ImportError("No module named 'onnx'")
+
+    monkeypatch.setattr(standin, "write_pair", absent)
+    assert nets.standins(tmp_path) == ([], [])
+
+
+def times(ms: float) -> dict[str, Any]:
+    return {"median_ms": ms, "p95_ms": ms, "p99_ms": ms, "best_ms": ms, "first_ms": 9 * ms, "rounds": 5}
+
+
+CPU = {"provider": "CPUExecutionProvider", "threads": 1}
+FOUND: dict[str, Any] = {
+    "command": "python -m benchmarks.throughput",
+    "machine": {
+        "cpu": "some CPU",
+        "cores": 2,
+        "load_average_1min": 0.1,
+        "system": "Linux",
+        "python": "3.11",
+        "packages": {"onnxruntime": "1.31"},
+    },
+    "nets": {
+        "rows": [{"net": "face_attack_face", **CPU, "batch": 1, **times(3.0), "per_second": 333.3, "share_of_bare": 0.6}],
+        "faces": [
+            {"kind": "clip", "faces": 1, "looks_per_face": 2, "ms_per_face": 3.5, "faces_per_second": 285.7, **times(3.5)},
+            {"kind": "clip", "faces": 32, "looks_per_face": 2, "ms_per_face": 2.5, "faces_per_second": 400.0, **times(80.0)},
+        ],
+        "standin": {
+            "nets": [{"name": "standin_a", "parameters": 434_691, "multiply_adds": 40_753_920}],
+            "pair": [{**CPU, "batch": 32, "ms_per_face": 4.0, "faces_per_second": 250.0}],
+        },
+    },
+    "submission": {
+        "made": {"clip": "1280x720", "clip_mbit_s": 2.0, "document": "specimen"},
+        "whole": {
+            "times": {"decode only": times(300.0), "verify, threads 1": times(900.0), "verify, threads 2": times(700.0)},
+            "outcome": "review",
+            "ratio_to_decoding": 3.0,
+            "peak_memory_mb": 700.0,
+        },
+        "stages": {"decode the document": times(10.0)},
+        "batch": [
+            {"workers": 1, "total": 200, "took_s": 100.0, "submissions_per_second": 2.0, "peak_memory_of_the_largest_worker_mb": 500.0},
+            {"workers": 2, "total": 200, "took_s": 50.0, "submissions_per_second": 4.0, "peak_memory_of_the_largest_worker_mb": 500.0},
+        ],
+        "cost_per_million": {"price_per_core_hour": 0.05, "cost": 12.5},
+    },
+}
+
+
+def test_goals_are_those_of_what_was_measured() -> None:
+    met = [(g.value, g.met) for g in throughput.goals(FOUND)]
+    assert met == [(3.5, True), (1.6, True), (0.6, False), (700.0, True), (3.0, False), (2.0, True)]
+    alone = {**FOUND, "nets": {**FOUND["nets"], "standin": None, "faces": []}}
+    del alone["submission"]
+    assert [g.met for g in throughput.goals(alone)] == [None, None, False]
+
+
+def test_the_page_says_what_is_a_stand_in_and_what_is_missing() -> None:
+    found = {**FOUND, "goals": [g.to_json() for g in throughput.goals(FOUND)]}
+    page = throughput.page(found)
+    for words in (
+        "random weights, 0.43 M parameters and 40.8 M multiply-adds, not the real nets",
+        "| face_attack_face |",
+        "3.00 times decoding",
+    ):
+        assert words in page
+    assert "CUDA" not in page
+    assert "was not measured" in throughput.page({**found, "nets": {**FOUND["nets"], "standin": None}})
+
+
+@pytest.mark.torch
+def test_a_net_that_does_not_take_a_batch_gives_no_row_for_it(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the onnx package (extra train) is absent")
+    (first, *_), _ = nets.standins(tmp_path)
+    model = onnx.load(str(first.path))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, str(tmp_path / "fixed.onnx"))
+    fixed: Weight = dataclasses.replace(first, path=tmp_path / "fixed.onnx")
+    assert [row["batch"] for row in nets.sweep([fixed], threads=[1], seconds=0.0, batches=(1, 2))] == [1]
+
+
+@pytest.mark.parametrize("file", sorted(Path(benchmarks.__file__).parent.glob("*.py")), ids=lambda f: f.name)
+def test_benchmarks_judge_what_ships_and_import_neither_training_nor_torch(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        assert not {"torch", "training", "sklearn", "timm"} & {name.split(".")[0] for name in names}

@@ -1,0 +1,126 @@
+"""``python -m training.card``: the model card of face_attack, from measured figures and the shipped files alone."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from kyc_guard.attacks import ATTACKS
+from kyc_guard.config import Settings, Thresholds
+from kyc_guard.detectors.face_attack import PHYSICAL, SPECIES
+from kyc_guard.errors import ModelError
+from kyc_guard.report import write_whole
+from kyc_guard.views import VIEWS
+from kyc_guard.weights import Weights
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "benchmarks" / "results"
+SOURCES = HERE / "configs" / "sources.toml"
+MEASURED = ("accuracy", "robustness", "throughput")
+DETECTOR = "face_attack"
+
+
+def main(
+    *,
+    results: Annotated[Path, typer.Option(help="Folder with accuracy.json, robustness.json and throughput.json.")] = RESULTS,
+    weights: Annotated[Path | None, typer.Option(help="Folder with manifest.toml and thresholds.toml.")] = None,
+) -> None:
+    """Write weights/cards/face_attack.md."""
+    folder = weights or Settings().weights_dir
+    path = folder / "cards" / f"{DETECTOR}.md"
+    write_whole(path, card(results, folder))
+    typer.echo(f"{path}: written")
+
+
+def card(results: Path, weights_dir: Path) -> str:
+    """The card as Markdown; what was not measured says which command would.
+
+    Raises:
+        ModelError: a figure was measured with other nets or other operating points than those in ``weights_dir``.
+        OSError: a file is missing there.
+    """
+    weights, thresholds = Weights(weights_dir), Thresholds.load(weights_dir / "thresholds.toml")
+    names = [name for name in weights.names() if name.startswith(f"{DETECTOR}_")]
+    tables = tomllib.loads((weights_dir / "manifest.toml").read_text(encoding="utf-8"))
+    figures = {name: _measured(results / f"{name}.json", {n: weights.get(n).sha256 for n in names}) for name in MEASURED}
+    accuracy = figures["accuracy"]
+    if accuracy:
+        _demand_same_points(accuracy, thresholds, results / "accuracy.json")
+    table = thresholds.table(DETECTOR)
+    return (
+        _environment()
+        .get_template("card.md.j2")
+        .render(
+            nets=[{"name": name, **{k: tables[name].get(k, "") for k in ("version", "sha256", "licence", "command")}} for name in names],
+            views=tuple(VIEWS.values()),
+            physical=[s for s in SPECIES if s in PHYSICAL],
+            digital=[s for s in SPECIES[1:] if s not in PHYSICAL],
+            points=table.get("points", {}),
+            calibration={k: v for k, v in sorted(table.items()) if not isinstance(v, dict)},
+            point=accuracy["default_point"] if accuracy else "",
+            sources=_sources(accuracy) if accuracy else [],
+            unseen=[s["source"] for s in accuracy["sources"] if not s["trained_on"]] if accuracy else [],
+            missing_species=sorted(set(SPECIES[1:]) - {s["species"] for s in accuracy["species"]}) if accuracy else [],
+            trained_simulators=[a.name for a in ATTACKS if not a.held_out],
+            reserved_simulators=[a.name for a in ATTACKS if a.held_out],
+            **figures,
+        )
+    )
+
+
+def _environment() -> Environment:
+    loader = FileSystemLoader(HERE)
+    return Environment(loader=loader, autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - no HTML
+
+
+def _measured(path: Path, models: Mapping[str, str]) -> dict[str, Any] | None:
+    """A result file, if it is there.
+
+    Raises:
+        ModelError: it was measured with other files than ``models``.
+    """
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for name, sha256 in models.items():
+        if found["about"]["models"].get(name) != sha256:
+            raise ModelError(f"{path}: was measured with another {name}. Remedy: run {found['command']}")
+    return found
+
+
+def _demand_same_points(accuracy: Mapping[str, Any], thresholds: Thresholds, path: Path) -> None:
+    for name, point in accuracy["operating_points"].items():
+        if point["threshold"] != thresholds.point(DETECTOR, name):
+            raise ModelError(f"{path}: was measured with another operating point {name}. Remedy: run {accuracy['command']}")
+
+
+def _sources(accuracy: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One entry a source of the manifest: what it is, its terms, and how many rows were trained on and judged."""
+    stated = tomllib.loads(SOURCES.read_text(encoding="utf-8"))
+    counts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+    for row in accuracy["data"]:
+        counts[row["source"], row["split"], row["label"]] += row["n"]
+
+    def of(source: str, split: str) -> dict[str, int]:
+        return {label: counts[source, split, label] for label in ("bona_fide", "attack")}
+
+    return [
+        {
+            "name": name,
+            **stated.get(name, {"what": "", "licence": "unknown"}),
+            "train": of(name, "train"),
+            "judged": of(name, accuracy["about"]["split"]),
+        }
+        for name in sorted({row["source"] for row in accuracy["data"]})
+    ]
+
+
+if __name__ == "__main__":
+    typer.run(main)
