@@ -139,7 +139,11 @@ class Verifier:
             nothing = Reason("no_selfie", "the submission has no selfie")
             return replace(documents, problems=MappingProxyType({Modality.FACE: nothing, Modality.CLIP: nothing}))
         name = _name(submission, submission.selfie, "selfie")
-        clip = read_clip(submission.selfie, self.settings.sampling, self.settings.limits, name=name)
+        acted = submission.challenge is not None and bool(submission.challenge.actions)
+        sampling = self.settings.sampling
+        if acted:
+            sampling = sampling.model_copy(update={"motion_hz": sampling.challenge_hz})
+        clip = read_clip(submission.selfie, sampling, self.settings.limits, name=name)
         track = track_faces(clip.frames_rgb, other_face_ratio=ratio)
         problems: dict[Modality, Reason] = {}
         if not track.found:
@@ -149,7 +153,10 @@ class Verifier:
             problems[Modality.CLIP] = Reason("no_clip", f"{name}: is a photo; a video is needed")
         elif any(Modality.CLIP in d.needs for d in asked):
             burst_track = track_faces(clip.burst_rgb, other_face_ratio=ratio)
-        return replace(documents, clip=clip, track=track, burst_track=burst_track, problems=MappingProxyType(problems))
+        motion_track = track_faces(clip.motion_rgb, other_face_ratio=ratio) if acted and not clip.is_still else None
+        return replace(
+            documents, clip=clip, track=track, burst_track=burst_track, motion_track=motion_track, problems=MappingProxyType(problems)
+        )
 
     def close(self) -> None:
         """Let go of the models; the verifier judges nothing afterwards."""
