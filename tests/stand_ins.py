@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.detectors.face_attack import SPECIES
 from kyc_guard.detectors.liveness import SPECIES as LIVENESS_SPECIES
 from kyc_guard.detectors.protocol import Bundle
-from kyc_guard.motion import GROUPS
+from kyc_guard.motion import GROUPS, POOLED_NAMES
 from kyc_guard.weights import Weights
 
 
@@ -45,6 +45,8 @@ def by_light(rgb: np.ndarray) -> tuple[float, float]:
 
 class LivenessNet:
     """Answers by the sum of its figures, so that other figures give another answer."""
+
+    inputs: ClassVar[Mapping[str, tuple[Any, ...]]] = {"figures": ("batch", len(POOLED_NAMES))}
 
     def run(self, *, figures: np.ndarray) -> dict[str, np.ndarray]:
         logit = np.tanh(np.nan_to_num(figures).sum(axis=1)).astype(np.float32)
