@@ -24,6 +24,7 @@ from benchmarks.accuracy_page import page
 from benchmarks.record import RESULTS, Goal, plain, save
 from benchmarks.shipped import DIGITAL, PHYSICAL, LoadVerifier, default_point
 from kyc_guard import evaluate, metrics
+from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
 from kyc_guard.evaluate import Scorer
 from kyc_guard.pipeline import Verifier
@@ -38,6 +39,7 @@ ENOUGH = 20
 """Bona fides a source needs for its own refusal rate to be held against a goal."""
 
 
+@reporting(as_json=False)
 def main(
     *,
     manifest: Annotated[Path, typer.Option(help="CSV with path,label,attack_type,source,subject[,group],split.")] = MANIFEST,

@@ -26,6 +26,7 @@ from benchmarks.accuracy import MANIFEST
 from benchmarks.comparison import page, side_by_side
 from benchmarks.record import plain, save
 from kyc_guard import evaluate
+from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
 from kyc_guard.errors import InputError
 from kyc_guard.faces import face_square, square_crop, track_faces
@@ -184,6 +185,7 @@ class LoadPeers:
         return score
 
 
+@reporting(as_json=False)
 def main(
     scores: Annotated[list[Path] | None, typer.Argument(help="With --compare: score files of the same manifest.")] = None,
     *,

@@ -24,6 +24,7 @@ from benchmarks.shipped import LoadVerifier, default_point
 from benchmarks.transforms import JITTERS, TRANSFORMS, moved
 from kyc_guard import evaluate, pool
 from kyc_guard.calibration import either
+from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
 from kyc_guard.detectors.face_attack import FaceAttack
 from kyc_guard.errors import KycGuardError
@@ -50,6 +51,7 @@ class Trials:
     """As it is, judged at the box that was found: what a moved box is compared with."""
 
 
+@reporting(as_json=False)
 def main(
     *,
     manifest: Annotated[Path, typer.Option(help="CSV with path,label,attack_type,source,split.")] = MANIFEST,

@@ -18,6 +18,7 @@ import typer
 
 from benchmarks import nets, submission
 from benchmarks.record import RESULTS, Goal, goals_table, machine, number, plain, save, table
+from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
 from kyc_guard.identity import identity
 from kyc_guard.pipeline import Verifier
@@ -26,6 +27,7 @@ from kyc_guard.pool import default_workers
 _PARTS = ("nets", "submission")
 
 
+@reporting(as_json=False)
 def main(
     *,
     only: Annotated[list[str] | None, typer.Option(help="nets or submission; both unless given.")] = None,

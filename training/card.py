@@ -13,6 +13,7 @@ import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kyc_guard.attacks import ATTACKS
+from kyc_guard.cli import reporting
 from kyc_guard.config import Settings, Thresholds
 from kyc_guard.detectors.face_attack import PHYSICAL, SPECIES
 from kyc_guard.errors import ModelError
@@ -27,6 +28,7 @@ MEASURED = ("accuracy", "robustness", "throughput")
 DETECTOR = "face_attack"
 
 
+@reporting(as_json=False)
 def main(
     *,
     results: Annotated[Path, typer.Option(help="Folder with accuracy.json, robustness.json and throughput.json.")] = RESULTS,
