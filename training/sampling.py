@@ -57,20 +57,25 @@ STILL = Jitter(1.0, (0.0, 0.0), (0.0, 0.0), flip=False, rotate_deg=0.0)
 def cut(view: View, row: ChipRow, chip: Chip, jitter: Jitter, map_side: int) -> tuple[UInt8Array, Float32Array]:
     """The view's pixels and the manipulation mask seen through the same window, (map_side, map_side) in 0..1."""
     cx, cy, side = row.face_xy_side
-    image = chip.image_rgb
-    if jitter.rotate_deg:
-        turn = cv2.getRotationMatrix2D((cx, cy), jitter.rotate_deg, 1.0)
-        image = cv2.warpAffine(image, turn, (image.shape[1], image.shape[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    unit = MASK_SIDE / row.side_px
+    image, mask = _turned(chip.image_rgb, (cx, cy), jitter.rotate_deg), _turned(chip.mask, (cx * unit, cy * unit), jitter.rotate_deg)
     dx, dy = jitter.shift if view.scale else jitter.anchor
     centre = (cx + dx * side, cy + dy * side)
     crop = view.crop_px(side) * jitter.scale
     rgb = square_crop(image, centre, crop, view.side_px)
-    unit = MASK_SIDE / row.side_px
-    mask3 = np.repeat(chip.mask[:, :, None], 3, axis=2)
-    mask = square_crop(mask3, (centre[0] * unit, centre[1] * unit), crop * unit, map_side)[:, :, 0].astype(np.float32) / 255
+    mask3 = np.repeat(mask[:, :, None], 3, axis=2)
+    seen = square_crop(mask3, (centre[0] * unit, centre[1] * unit), crop * unit, map_side)[:, :, 0].astype(np.float32) / 255
     if jitter.flip:
-        rgb, mask = rgb[:, ::-1], mask[:, ::-1]
-    return np.ascontiguousarray(rgb), np.ascontiguousarray(mask)
+        rgb, seen = rgb[:, ::-1], seen[:, ::-1]
+    return np.ascontiguousarray(rgb), np.ascontiguousarray(seen)
+
+
+def _turned(image: UInt8Array, centre_px: tuple[float, float], degrees: float) -> UInt8Array:
+    if not degrees:
+        return image
+    matrix, size = cv2.getRotationMatrix2D(centre_px, degrees, 1.0), image.shape[1::-1]
+    out: UInt8Array = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return out
 
 
 def degrade(rgb: UInt8Array, rng: np.random.Generator, gentle_share: float) -> UInt8Array:
@@ -101,7 +106,7 @@ def degrade(rgb: UInt8Array, rng: np.random.Generator, gentle_share: float) -> U
         _, data = cv2.imencode(kind, rgb[:, :, ::-1], [quality, int(rng.uniform(75 if gentle else 35, 97))])
         rgb = cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]
     if rng.random() < 0.1:
-        rgb = np.ascontiguousarray(rgb)
+        rgb = rgb.copy()
         w, h = (int(side * rng.uniform(0.1, 0.4)) for _ in range(2))
         x, y = (int(rng.integers(0, side - k)) for k in (w, h))
         rgb[y : y + h, x : x + w] = rng.integers(0, 256, 3)
