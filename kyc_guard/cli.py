@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
@@ -202,11 +202,17 @@ def demo(
         table.add_column(column, overflow="fold")
     for one in shown:
         score = "-" if one.score is None else f"{one.score:.3f}"
-        table.add_row(Text(one.id), one.truth, f"[bold]{one.outcome}[/]", score, Text(", ".join(r["code"] for r in one.reasons)))
+        table.add_row(Text(one.id), one.truth, f"[bold]{one.outcome}[/]", score, Text(gravest(r["code"] for r in one.reasons)))
     console = Console()
     console.print(table)
     for sentence in (*tally(shown), HONEST, f"Page with faces, scores and reasons: {out / 'index.html'}"):
         console.print(sentence, markup=False, highlight=False)
+
+
+def gravest(codes: Iterable[str], count: int = 3) -> str:
+    """The first few of ``codes``, which come gravest first, and how many more there are."""
+    every = list(codes)
+    return ", ".join(every[:count]) + (f" +{len(every) - count}" if len(every) > count else "")
 
 
 def show(decision: Decision) -> None:
