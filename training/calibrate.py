@@ -102,7 +102,8 @@ def points(rows: Sequence[ChipRow], probability: NDArray[np.float64]) -> dict[st
     sources = np.array([r.source for r in rows])
 
     def quantile(mine: NDArray[np.bool_], share: float) -> float:
-        weight = 1.0 / np.array([Counter(sources[mine])[s] for s in sources[mine]])
+        size = Counter(sources[mine])
+        weight = 1.0 / np.array([size[s] for s in sources[mine]])
         order = probability[mine].argsort()
         at = np.searchsorted(np.cumsum(weight[order]), share * weight.sum())
         return float(probability[mine][order][min(at, mine.sum() - 1)])

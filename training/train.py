@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import queue
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -68,7 +69,7 @@ def loss_of(out: Output, targets: Tensor, species: Tensor, truth_map: Tensor, co
     return attack + config.species_weight * kind + config.map_weight * place
 
 
-def batches(config: Config, real: ChipStore, bank: ChipStore, first_seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def batches(config: Config, real: ChipStore, bank: ChipStore, first_seed: int) -> Generator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Endless paired batches, made one ahead on a thread of their own (OpenCV and NumPy release the interpreter lock)."""
     view = VIEWS[config.view]
     ready: queue.Queue[tuple[Tensor, Tensor, Tensor, Tensor]] = queue.Queue(maxsize=3)
@@ -143,35 +144,38 @@ def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: floa
         optimiser.load_state_dict(state["optimiser"])
         step, spent_s = state["step"], state["spent_s"]
     steps = config.pairs // config.batch_pairs
-    log = (out / "log.jsonl").open("a", encoding="utf-8")
     started, saved, shown, losses = time.monotonic() - spent_s, time.monotonic(), time.monotonic(), []
     net.train()
-    for x, targets, species, truth_map in batches(config, real, bank, first_seed=config.seed + step):
-        done = (time.monotonic() - started) / (60 * minutes) if minutes else step / steps
-        if done >= 1:
-            break
-        rate = min(1.0, (step + 1) / 100) * (0.49 * (1 + math.cos(math.pi * done)) + 0.02)
-        for group, lr in zip(optimiser.param_groups, base, strict=True):
-            group["lr"] = lr * rate
-        loss = loss_of(net(x), targets, species, truth_map, config)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
-        optimiser.step()
-        average.update_parameters(net)
-        step += 1
-        losses.append(float(loss.detach()))
-        now = time.monotonic()
-        if now - shown > 30:
-            line = {"step": step, "done": round(done, 4), "loss": float(np.mean(losses)), "pairs": step * config.batch_pairs,
-                    "spent_s": round(now - started)}  # fmt: skip
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-            print(line, flush=True)
-            shown, losses = now, []
-        if now - saved > CHECKPOINT_S:
-            _save(state_path, net, average, optimiser, step=step, spent_s=now - started)
-            saved = now
+    with (
+        (out / "log.jsonl").open("a", encoding="utf-8") as log,
+        contextlib.closing(batches(config, real, bank, first_seed=config.seed + step)) as stream,
+    ):
+        for x, targets, species, truth_map in stream:
+            done = (time.monotonic() - started) / (60 * minutes) if minutes else step / steps
+            if done >= 1:
+                break
+            rate = min(1.0, (step + 1) / 100) * (0.49 * (1 + math.cos(math.pi * done)) + 0.02)
+            for group, lr in zip(optimiser.param_groups, base, strict=True):
+                group["lr"] = lr * rate
+            loss = loss_of(net(x), targets, species, truth_map, config)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
+            optimiser.step()
+            average.update_parameters(net)
+            step += 1
+            losses.append(float(loss.detach()))
+            now = time.monotonic()
+            if now - shown > 30:
+                line = {"step": step, "done": round(done, 4), "loss": float(np.mean(losses)), "pairs": step * config.batch_pairs,
+                        "spent_s": round(now - started)}  # fmt: skip
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                print(line, flush=True)
+                shown, losses = now, []
+            if now - saved > CHECKPOINT_S:
+                _save(state_path, net, average, optimiser, step=step, spent_s=now - started)
+                saved = now
     _save(state_path, net, average, optimiser, step=step, spent_s=time.monotonic() - started)
     final = cast("AttackNet", average.module).eval()
     torch.save(final.state_dict(), out / "net.pt")

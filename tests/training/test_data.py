@@ -19,6 +19,8 @@ from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore, ChipWriter
 from training.data import CALIBRATION_SOURCES, MAX_FACE_PX, ManifestRow, build_real_chips, cut_chip, read_manifest, split_of
 from training.evaluate import views_of
 
+pytestmark = pytest.mark.torch
+
 PORTRAIT = np.ascontiguousarray(astronaut()[:256, 96:352])
 FIELDS = ("path", "label", "attack_type", "source", "subject", "group", "split", "detail")
 

@@ -16,6 +16,8 @@ from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore, ChipWriter
 from training.models import PHYSICAL, SPECIES
 from training.sampling import STILL, Jitter, PairSampler, Sample, cut, degrade, sample_of
 
+pytestmark = pytest.mark.torch
+
 both_views = pytest.mark.parametrize("view", [FACE, PATCH], ids=lambda v: v.name)
 
 
