@@ -1,6 +1,6 @@
 """How far a score drifts, and how often the verdict flips, when the same picture is cropped, encoded, lit or turned otherwise.
 
-    python -m benchmarks.robustness [--manifest ../shared/data/manifest.csv] [--split validation] [--per-kind 12]
+    python -m benchmarks.robustness [--manifest ../shared/data/manifest.csv] [--split validation] [--per-kind 25]
 
 Writes ``results/robustness.json`` and ``robustness.md``. Attacks and bona fides of every source and species take part, each once
 with every transform, so the exact intervals hold. Pictures only: a clip is represented by its middle frame.
@@ -57,7 +57,7 @@ def main(
     manifest: Annotated[Path, typer.Option(help="CSV with path,label,attack_type,source,split.")] = MANIFEST,
     root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths are relative to; its own unless given.")] = None,
     split: Annotated[str, typer.Option(help="Which rows of the manifest.")] = "validation",
-    per_kind: Annotated[int, typer.Option(help="Pictures of each source and species.")] = 12,
+    per_kind: Annotated[int, typer.Option(help="Pictures of each source and species.")] = 25,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
     workers: Annotated[int | None, typer.Option(help="Worker processes; one a core unless given.")] = None,
 ) -> None:

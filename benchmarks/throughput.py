@@ -2,9 +2,9 @@
 
     python -m benchmarks.throughput [--only nets] [--only submission] [--batch 200] [--peer A.onnx]
 
-Writes ``results/throughput.json`` and ``throughput.md``. Rivals are timed in turn in one process, so ratios hold on a busy machine
-better than the milliseconds do; the load average stands in the results. Nothing is printed that was not measured: without a GPU
-there is no GPU row, without the onnx package no stand-in for the MiniFASNet pair.
+Writes ``results/throughput.json`` and ``throughput.md``. Rivals are timed in turn in one process and their ratios taken of CPU time,
+so ratios hold on a busy machine and milliseconds do not; the load average stands in the results. Nothing is printed that was not
+measured: without a GPU there is no GPU row, without the onnx package no stand-in for the MiniFASNet pair.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks import nets, submission
-from benchmarks.record import RESULTS, Goal, goals_table, machine, number, plain, save, table
+from benchmarks.record import RESULTS, Goal, machine, plain, save
+from benchmarks.throughput_page import page
 from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
 from kyc_guard.identity import identity
@@ -77,7 +78,7 @@ def of_submission(settings: Settings, scratch: Path, *, clip_s: float, seconds: 
             submission.in_batch(scratch / "one", scratch, settings, count=batch, workers=workers) for workers in sorted({1, cores})
         ]
     if price is not None:
-        core_s = whole["times"]["verify, threads 1"]["median_ms"] / 1000
+        core_s = whole["times"]["verify, threads 1"]["cpu_ms"] / 1000
         found["cost_per_million"] = {"price_per_core_hour": price, "cost": 1e6 * core_s / 3600 * price}
     return found
 
@@ -88,7 +89,7 @@ def goals(found: Mapping[str, Any]) -> list[Goal]:
     if part := found.get("nets"):
         clip = {row["faces"]: row for row in part["faces"] if row["kind"] == "clip"}
         pair = {(p["batch"], p["threads"]): p for p in (part["standin"] or {"pair": []})["pair"] if p["provider"] == nets.PROVIDERS[0]}
-        faster = clip[32]["faces_per_second"] / pair[32, 1]["faces_per_second"] if 32 in clip and (32, 1) in pair else None
+        faster = pair[32, 1]["cpu_ms_per_face"] / clip[32]["cpu_ms_per_face"] if 32 in clip and (32, 1) in pair else None
         ours = [row["share_of_bare"] for row in part["rows"] if not row["net"].startswith("standin")]
         wanted += [
             Goal(
@@ -107,81 +108,6 @@ def goals(found: Mapping[str, Any]) -> list[Goal]:
         if len(rates := [run["submissions_per_second"] for run in part.get("batch", [])]) > 1:
             wanted.append(Goal("batch: rate with every core over that of one process", rates[-1] / rates[0], 1.7, at_least=True))
     return wanted
-
-
-def page(found: Mapping[str, Any]) -> str:
-    """The figures as Markdown."""
-    on = found["machine"]
-    text = (
-        f"# Throughput\n\n`{found['command']}` on {on['cpu']}, {on['cores']} cores, {on['system']}, Python {on['python']}, ONNX Runtime "
-        f"{on['packages']['onnxruntime']}; load average before the run {on['load_average_1min']}. Medians; the first call and two more of "
-        "warm-up are left out. Milliseconds are wall time.\n\n" + goals_table(found["goals"])
-    )
-    if part := found.get("nets"):
-        text += "## Nets\n\n" + _nets(part)
-    if part := found.get("submission"):
-        text += "## One submission\n\n" + _submission(part)
-    return text
-
-
-def _nets(part: Mapping[str, Any]) -> str:
-    header = ("net", "provider", "threads", "batch", "ms", "p95 ms", "pictures/s", "share of ONNX Runtime alone")
-    rows = (
-        (
-            *(row[k] for k in ("net", "provider", "threads", "batch")),
-            *(number(row[k], 2) for k in ("median_ms", "p95_ms")),
-            number(row["per_second"], 0),
-            number(row["share_of_bare"], 2),
-        )
-        for row in part["rows"]
-    )
-    faces = (
-        (row["kind"], row["faces"], row["looks_per_face"], number(row["ms_per_face"], 2), number(row["faces_per_second"], 0))
-        for row in part["faces"]
-    )
-    text = table(header, rows) + "One face through every view, cutting included, one thread:\n\n"
-    text += table(("face of a", "faces at once", "looks a face", "ms a face", "faces/s"), faces)
-    if standin := part["standin"]:
-        sizes = ", ".join(
-            f"{n['parameters'] / 1e6:.2f} M parameters and {n['multiply_adds'] / 1e6:.1f} M multiply-adds" for n in standin["nets"]
-        )
-        pair = (
-            (p["provider"], p["threads"], p["batch"], number(p["ms_per_face"], 2), number(p["faces_per_second"], 0))
-            for p in standin["pair"]
-        )
-        text += f"A stand-in for the MiniFASNet pair: random weights, {sizes}, not the real nets; without cutting:\n\n"
-        return text + table(("provider", "threads", "batch", "ms a face", "faces/s"), pair)
-    return text + "The stand-in for the MiniFASNet pair was not measured: it is built with the onnx package (extra `train`).\n\n"
-
-
-def _submission(part: Mapping[str, Any]) -> str:
-    made, whole = part["made"], part["whole"]
-
-    def times(of: Mapping[str, Any]) -> str:
-        columns = ("median_ms", "p95_ms", "p99_ms", "first_ms")
-        rows = ((name, *(number(t[k], 0) for k in columns), t["rounds"]) for name, t in of.items())
-        return table(("", "ms", "p95", "p99", "first call", "rounds"), rows)
-
-    text = f"{made['clip']}, {number(made['clip_mbit_s'], 1)} Mbit/s; {made['document']}. "
-    text += f"Verify on one thread takes {number(whole['ratio_to_decoding'], 2)} times decoding the whole clip; peak memory of the process "
-    text += f"{number(whole['peak_memory_mb'], 0)} MB. The outcome ({whole['outcome']}) says nothing: the face is a photograph.\n\n"
-    text += times(whole["times"]) + "Stages, one thread, each called by itself:\n\n" + times(part["stages"])
-    if runs := part.get("batch"):
-        header = ("workers", "submissions", "seconds", "submissions/s", "peak MB of the largest worker")
-        rows = (
-            (
-                r["workers"],
-                r["total"],
-                number(r["took_s"], 1),
-                number(r["submissions_per_second"], 2),
-                number(r["peak_memory_of_the_largest_worker_mb"], 0),
-            )
-            for r in runs
-        )
-        text += "Batches, loading the models included:\n\n" + table(header, rows)
-    if cost := part.get("cost_per_million"):
-        text += f"A million submissions cost {cost['cost']:,.0f} at {cost['price_per_core_hour']:g} a core and hour.\n\n"
-    return text
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+"""throughput.json -> Markdown for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.record import goals_table, number, table
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The figures as Markdown."""
+    on = found["machine"]
+    text = (
+        f"# Throughput\n\n`{found['command']}` on {on['cpu']}, {on['cores']} cores, {on['system']}, Python {on['python']}, ONNX Runtime "
+        f"{on['packages']['onnxruntime']}; load average before the run {on['load_average_1min']}. Medians; the first call and one more of "
+        "warm-up are left out. Milliseconds are wall time but where CPU stands; ratios are of CPU time on one thread.\n\n"
+        + goals_table(found["goals"])
+    )
+    if part := found.get("nets"):
+        text += "## Nets\n\n" + _nets(part)
+    if part := found.get("submission"):
+        text += "## One submission\n\n" + _submission(part)
+    return text
+
+
+def _nets(part: Mapping[str, Any]) -> str:
+    header = ("net", "provider", "threads", "batch", "ms", "p95 ms", "CPU ms", "pictures/s", "share of ONNX Runtime alone")
+    rows = (
+        (
+            *(row[k] for k in ("net", "provider", "threads", "batch")),
+            *(number(row[k], 2) for k in ("median_ms", "p95_ms", "cpu_ms")),
+            number(row["per_second"], 0),
+            number(row["share_of_bare"], 2),
+        )
+        for row in part["rows"]
+    )
+    faces = ((*(row[k] for k in ("kind", "faces", "looks_per_face")), *_per_face(row)) for row in part["faces"])
+    text = table(header, rows) + "One face through every view, cutting included, one thread:\n\n"
+    text += table(("face of a", "faces at once", "looks a face", "ms a face", "CPU ms a face", "faces/s"), faces)
+    if standin := part["standin"]:
+        sizes = ", ".join(
+            f"{n['parameters'] / 1e6:.2f} M parameters and {n['multiply_adds'] / 1e6:.1f} M multiply-adds" for n in standin["nets"]
+        )
+        pair = ((*(p[k] for k in ("provider", "threads", "batch")), *_per_face(p)) for p in standin["pair"])
+        text += f"A stand-in for the MiniFASNet pair: random weights, {sizes}, not the real nets; without cutting:\n\n"
+        return text + table(("provider", "threads", "batch", "ms a face", "CPU ms a face", "faces/s"), pair)
+    return text + "The stand-in for the MiniFASNet pair was not measured: it is built with the onnx package (extra `train`).\n\n"
+
+
+def _per_face(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return number(row["ms_per_face"], 2), number(row["cpu_ms_per_face"], 2), number(row["faces_per_second"], 0)
+
+
+def _submission(part: Mapping[str, Any]) -> str:
+    made, whole = part["made"], part["whole"]
+
+    def times(of: Mapping[str, Any]) -> str:
+        columns = ("median_ms", "p95_ms", "p99_ms", "cpu_ms", "first_ms")
+        rows = ((name, *(number(t[k], 0) for k in columns), t["rounds"]) for name, t in of.items())
+        return table(("", "ms", "p95", "p99", "CPU ms", "first call", "rounds"), rows)
+
+    text = f"{made['clip']}, {number(made['clip_mbit_s'], 1)} Mbit/s; {made['document']}. "
+    text += f"Verify on one thread costs {number(whole['ratio_to_decoding'], 2)} times decoding the whole clip. Loading the models took "
+    text += f"{number(whole['load_ms'], 0)} ms; a process of its own peaks at {number(whole['peak_memory_mb'], 0)} MB. "
+    text += f"The outcome ({whole['outcome']}) says nothing: the face is a photograph.\n\n"
+    text += times(whole["times"]) + "Stages, one thread, each called by itself:\n\n" + times(part["stages"])
+    if runs := part.get("batch"):
+        header = ("workers", "submissions", "errors", "seconds", "submissions/s")
+        rows = (
+            (*(r[k] for k in ("workers", "total", "errors")), number(r["took_s"], 1), number(r["submissions_per_second"], 2)) for r in runs
+        )
+        text += "Batches, loading the models included:\n\n" + table(header, rows)
+    if cost := part.get("cost_per_million"):
+        text += f"A million submissions cost {cost['cost']:,.0f} at {cost['price_per_core_hour']:g} a core and hour.\n\n"
+    return text
