@@ -14,7 +14,7 @@ from kyc_guard.calibration import Join, either
 from kyc_guard.config import Policy, Settings
 from kyc_guard.detectors.face_attack import KINDS, PHYSICAL, SPECIES, FaceAttack
 from kyc_guard.errors import ConfigError
-from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Modality, Reason, Signal, Submission, UInt8Array
+from kyc_guard.types import Clip, Evidence, Face, FaceQuality, FaceTrack, Modality, Reason, Signal, Submission, UInt8Array
 from kyc_guard.views import FACE, PATCH, VIEWS
 
 
@@ -132,6 +132,15 @@ def test_every_gate_abstains_with_its_reason(gate: str, value: float, code: str)
     signal = detector(**{gate: value})(evidence())
     assert signal.score is None
     assert codes(signal) == [code]
+
+
+def test_a_face_that_was_not_measured_is_not_judged() -> None:
+    good = portrait()[1]
+    nan = float("nan")
+    unmeasured = replace(good, yaw_deg=nan, quality=FaceQuality(nan, nan, nan, nan, nan))
+    signal = detector()(evidence(faces=(unmeasured,)))
+    assert signal.score is None
+    assert codes(signal) == ["face_too_small", "face_blurred", "face_too_dark", "face_too_bright", "face_turned_away"]
 
 
 def test_frames_that_cannot_be_judged_are_left_out_and_counted() -> None:

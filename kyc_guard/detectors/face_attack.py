@@ -143,11 +143,12 @@ class FaceAttack:
     def _unfit(self, face: Face) -> tuple[Reason, ...]:
         """Why a face cannot be judged; the gates stand in policy.toml."""
         q, gate = face.quality, self.policy.gate
+        # "not at least" instead of "below", so that what was not measured (NaN) is unfit.
         checks = (
-            ("face_too_small", q.size_px < gate("face_min_size_px"), f"{q.size_px:.0f} px wide"),
-            ("face_blurred", q.blur < gate("face_min_blur"), f"sharpness {q.blur:.1f}"),
-            ("face_too_dark", q.brightness < gate("face_min_brightness"), f"brightness {q.brightness:.0f} of 255"),
-            ("face_too_bright", q.brightness > gate("face_max_brightness"), f"brightness {q.brightness:.0f} of 255"),
-            ("face_turned_away", abs(face.yaw_deg) > gate("face_max_yaw_deg"), f"turned {face.yaw_deg:.0f} degrees"),
+            ("face_too_small", not q.size_px >= gate("face_min_size_px"), f"{q.size_px:.0f} px wide"),
+            ("face_blurred", not q.blur >= gate("face_min_blur"), f"sharpness {q.blur:.1f}"),
+            ("face_too_dark", not q.brightness >= gate("face_min_brightness"), f"brightness {q.brightness:.0f} of 255"),
+            ("face_too_bright", not q.brightness <= gate("face_max_brightness"), f"brightness {q.brightness:.0f} of 255"),
+            ("face_turned_away", not abs(face.yaw_deg) <= gate("face_max_yaw_deg"), f"turned {face.yaw_deg:.0f} degrees"),
         )
         return tuple(Reason(code, detail) for code, failed, detail in checks if failed)
