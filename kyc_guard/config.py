@@ -124,9 +124,16 @@ class CheckPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """policy.toml, validated. ``quality`` holds the gates detectors use to abstain; ``reasons`` the floor a reason sets."""
+    """policy.toml, validated.
+
+    Attributes:
+        together_review_at: operating point of the fused presentation-attack score from which a person looks, when at least two
+            detectors judged; ``None`` = suspicions below their own review points never add up.
+        reasons: the floor a reason sets. quality: the gates detectors use to abstain.
+    """
 
     checks: Mapping[str, CheckPolicy]
+    together_review_at: str | None
     reasons: Mapping[str, Outcome]
     quality: Mapping[str, float]
     sha256: str
@@ -135,7 +142,9 @@ class Policy:
     def load(cls, path: Path) -> Policy:
         data, sha = _read_toml(path)
         try:
-            _demand_known(data, {"checks", "reasons", "quality"}, "section")
+            _demand_known(data, {"checks", "together", "reasons", "quality"}, "section")
+            together = data.get("together", {})
+            _demand_known(together, {"review_at"}, "key in [together]")
             for check in data["checks"].values():
                 _demand_known(check, {"mandatory", "reject_at", "review_at", "on_abstain"}, "key in [checks.*]")
             _demand_once(code for codes in data["reasons"].values() for code in codes)
@@ -158,7 +167,7 @@ class Policy:
                 raise ConfigError(f"{path}: checks.{name} is mandatory but on_abstain = accept")
         if not any(c.mandatory for c in checks.values()):
             raise ConfigError(f"{path}: no check is mandatory; such a policy would accept unjudged submissions")
-        return cls(checks=checks, reasons=reasons, quality=quality, sha256=sha)
+        return cls(checks=checks, together_review_at=together.get("review_at"), reasons=reasons, quality=quality, sha256=sha)
 
     def gate(self, name: str) -> float:
         """A quality limit by name; raises ConfigError when policy.toml lacks it."""

@@ -50,10 +50,12 @@ def decide(signals: Sequence[Signal], policy: Policy, thresholds: Thresholds) ->
             findings.append(_Finding(check.on_abstain, Reason("check_missing", f"{name} did not run")))
         for signal in mine:
             findings.extend(_findings(signal, check, policy, thresholds))
+    score = attack_score(signals, thresholds)
+    findings.extend(_together(signals, score, policy, thresholds))
     findings.sort(key=lambda f: -f.outcome.severity)
     outcome = findings[0].outcome if findings else Outcome.ACCEPT
     reasons = tuple(dict.fromkeys(f.reason for f in findings))
-    return Verdict(outcome, reasons, applicant_message(outcome, findings), attack_score(signals, thresholds))
+    return Verdict(outcome, reasons, applicant_message(outcome, findings), score)
 
 
 def _findings(signal: Signal, check: CheckPolicy, policy: Policy, thresholds: Thresholds) -> Iterator[_Finding]:
@@ -73,6 +75,17 @@ def _findings(signal: Signal, check: CheckPolicy, policy: Policy, thresholds: Th
         if point is not None and not signal.score < (limit := thresholds.point(signal.detector, point)):
             yield _Finding(outcome, Reason(f"{signal.detector}_suspected", f"score {signal.score:.3f} is not below {point} = {limit:.3f}"))
             return
+
+
+def _together(signals: Sequence[Signal], score: float | None, policy: Policy, thresholds: Thresholds) -> Iterator[_Finding]:
+    """Several mild suspicions of different detectors, each below its own review point, may add up."""
+    weights = fusion_weights(thresholds)
+    judged = [s.detector for s in signals if s.detector in weights and s.score is not None]
+    if policy.together_review_at is None or score is None or len(judged) < 2:
+        return
+    if not score < (limit := thresholds.point("fusion", policy.together_review_at)):
+        detail = f"{' and '.join(judged)}: fused score {score:.3f} is not below {policy.together_review_at} = {limit:.3f}"
+        yield _Finding(Outcome.REVIEW, Reason("suspected_together", detail))
 
 
 def fusion_weights(thresholds: Thresholds) -> Mapping[str, float]:

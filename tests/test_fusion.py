@@ -28,8 +28,8 @@ REASONS = {
 POINTS = {"points": {"review": 0.5, "reject": 0.9}}
 
 
-def policy(**checks: CheckPolicy) -> Policy:
-    return Policy(checks=checks or {"face_attack": CHECK}, reasons=REASONS, quality={}, sha256="p")
+def policy(together: str | None = None, **checks: CheckPolicy) -> Policy:
+    return Policy(checks=checks or {"face_attack": CHECK}, together_review_at=together, reasons=REASONS, quality={}, sha256="p")
 
 
 def thresholds(weights: Any = None, **tables: Any) -> Thresholds:
@@ -66,6 +66,25 @@ def signal(score: float | None = 0.1, *codes: str, detector: str = "face_attack"
 )
 def test_the_gravest_finding_decides(score: float | None, codes: tuple[str, ...], expected: Outcome) -> None:
     assert decide([signal(score, *codes)], policy(), thresholds()).outcome is expected
+
+
+@pytest.mark.parametrize(
+    ("face", "live", "expected"),
+    [
+        (0.45, 0.45, Outcome.REVIEW),  # each below its own review point of 0.5, together not below 0.4
+        (0.45, 0.10, Outcome.ACCEPT),
+        (0.10, 0.30, Outcome.ACCEPT),
+        (0.45, None, Outcome.RETRY),  # one answer alone cannot add up; liveness is mandatory
+    ],
+)
+def test_mild_suspicions_of_two_detectors_add_up(face: float, live: float | None, expected: Outcome) -> None:
+    signals = [signal(face), signal(live, *([] if live is not None else ["no_face"]), detector="liveness")]
+    rules = policy("even", face_attack=CHECK, liveness=CHECK)
+    levels = thresholds(fusion={"weights": {"face_attack": 1.0, "liveness": 1.0}, "points": {"even": 0.4}})
+    verdict = decide(signals, rules, levels)
+    assert verdict.outcome is expected
+    assert ("suspected_together" in [r.code for r in verdict.reasons]) == (expected is Outcome.REVIEW)
+    assert decide(signals, policy(face_attack=CHECK, liveness=CHECK), levels).outcome is not Outcome.REVIEW
 
 
 def test_reasons_come_gravest_first_and_once() -> None:
