@@ -27,6 +27,8 @@ GROUPS = {
 """Parts of the mesh."""
 _IRIS = ((468, 33, 133), (473, 362, 263))
 _THUMB = 32
+_SAME = 0.1
+"""Grey levels, mean over the window: below, two samples are one picture. An encoder that repeats a picture stays under it."""
 _APART_S = 0.5
 """Two samples this far apart are never alike by continuity alone."""
 _SKIN, _SURROUND = REGIONS.index("skin"), REGIONS.index("around")
@@ -56,11 +58,16 @@ def still_row(view: View) -> Float64Array:
     return np.array(row, np.float64)
 
 
-def steps(burst: Sequence[View], found: Sequence[int]) -> list[Float64Array]:
-    """One row a transition between neighbouring frames."""
+def steps(burst: Sequence[View], found: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What happens from each frame to the next.
+
+    Returns:
+        (S, figures) rows, and (S, 4): change of light of skin and surround, log grain of skin and surround.
+    """
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     ys, xs = np.mgrid[0:SIDE_PX, 0:SIDE_PX].astype(np.float32)
-    rows: list[Float64Array] = []
+    rows: list[list[float]] = []
+    series: list[list[float]] = []
     previous: Float32Array | None = None
     for k in range(1, len(burst)):
         if found[k] - found[k - 1] != 1:
@@ -86,10 +93,21 @@ def steps(burst: Sequence[View], found: Sequence[int]) -> list[Float64Array]:
         light = [values[5, _SKIN], values[5, _SURROUND], values[5, _SKIN] - values[5, _SURROUND]]
         row += [*log(np.abs(light) + 0.02)]
         row += _flow_row(flow, now.regions)
-        row += _mesh_row(before.mesh, now.mesh)
-        rows.append(np.array(row, np.float64))
+        row += _mesh_row(before.mesh, now.mesh, flow)
+        rows.append(row)
+        series.append([values[5, _SKIN], values[5, _SURROUND], logs[2, MOVING.index("skin")], logs[2, _AROUND]])
         previous = change
-    return rows
+    return np.array(rows, np.float64), np.array(series, np.float64)
+
+
+def accords(series: NDArray[np.float64]) -> Float64Array:
+    """Do skin and surround brighten together, and does their grain rise and fall together, as one sensor and one codec make them?"""
+    out = []
+    for one, other in (series[:, :2].T, series[:, 2:].T) if len(series) >= 6 else ():
+        known = np.isfinite(one) & np.isfinite(other)
+        a, b = one[known] - one[known].mean(), other[known] - other[known].mean()
+        out.append(float(a @ b / (np.sqrt((a @ a) * (b @ b)) + 1e-3)) if known.sum() >= 6 else math.nan)
+    return np.array(out or [math.nan, math.nan])
 
 
 _AXIS = (np.arange(GRID, dtype=np.float64) + 0.5) / GRID * 2 - 1
@@ -163,12 +181,18 @@ def _rms(values: NDArray[Any]) -> float:
     return float(np.sqrt(np.square(values).sum(axis=-1).mean()))
 
 
-def _mesh_row(before: Float32Array, now: Float32Array) -> list[float]:
-    """Motion of the mesh, and per group what similarity does not explain; in hundredths of a face."""
+def _mesh_row(before: Float32Array, now: Float32Array, flow: Float32Array) -> list[float]:
+    """Motion of the mesh, how far it parts from the pixels', and what similarity leaves of each group; in hundredths of a face."""
     unit = 100.0 * SCALE / SIDE_PX
     a, b = before[:MESH_POINTS], now[:MESH_POINTS]
     left = (b - _fit_similarity(a, b)) * unit
-    return [float(log(_rms((b - a) * unit) + 0.01)), *(float(log(_rms(left[list(g)]) + 0.01)) for g in GROUPS.values())]
+    x, y = np.clip(b.round().astype(int), 0, SIDE_PX - 1).T
+    parted = (a - b - flow[y, x]) * unit
+    return [
+        float(log(_rms((b - a) * unit) + 0.01)),
+        float(log(_rms(parted) + 0.01)),
+        *(float(log(_rms(left[list(g)]) + 0.01)) for g in GROUPS.values()),
+    ]
 
 
 def mesh_figures(faces: Sequence[Face | None]) -> Float64Array:
@@ -273,38 +297,48 @@ def thumb(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float)
 
 
 def returns(thumbs: Float32Array, times_s: Float64Array, spread: int) -> tuple[Float64Array, float, int]:
-    """Do pixels stand still, and do they come back? Differences of all samples, against that of neighbouring frames.
+    """Do pixels stand still, and do they come back?
 
-    A living head never returns to the same pixels: samples half a second apart differ by more than two neighbouring frames do.
+    A living head never returns to the same pixels. A spread sample comes back when some burst frame half a second or more away
+    differs from it by less than half of what that frame's own two neighbours differ by; where nothing but noise changes, nothing
+    can be seen to come back.
+
+    Args:
+        thumbs: (T + B, side, side) luma of one fixed window. times_s: (T + B,) spread samples first. spread: T.
 
     Returns:
-        (6,) figures, the longest frozen time in seconds, and the number of returning pairs.
+        (7,) figures, the longest frozen time in seconds, and how many spread samples come back.
     """
     flat = thumbs.reshape(len(thumbs), -1)
     apart = np.abs(flat[:, None] - flat[None]).mean(axis=2).astype(np.float64)
     gap_s = np.abs(times_s[:, None] - times_s[None])
-    steps = np.diagonal(apart[spread:, spread:], 1) if len(thumbs) > spread + 1 else np.array([np.nan])
-    moving = steps[steps > 0.02]
-    step = float(np.median(moving)) if len(moving) else 0.0
     order = np.argsort(times_s, kind="stable")
     frozen_s, start = 0.0, 0
     for k in range(1, len(order)):
-        if apart[order[k - 1], order[k]] > 0.1:
+        if apart[order[k - 1], order[k]] > _SAME:
             start = k
         frozen_s = max(frozen_s, float(times_s[order[k]] - times_s[order[start]]))
-    far = np.triu(gap_s > _APART_S, 1)
-    far_values = apart[far] if far.any() else np.array([np.nan])
-    neighbours = np.array([apart[i, i + 1] for i in range(spread - 1) if gap_s[i, i + 1] > 0]) if spread > 1 else np.array([np.nan])
-    # Where nothing moves at all everything returns: that is "frozen", not "looped".
-    back = far & (apart < 0.6 * step) if step > 0.1 else np.zeros_like(far)
-    total = max(int(far.sum()), 1)
+    near = apart[spread:, spread:]
+    steps, twos = np.diagonal(near, 1), np.diagonal(near, 2)
+    changing = steps[steps > _SAME / 5]
+    if not len(twos) or not len(changing) or spread < 2:
+        return np.full(7, np.nan), frozen_s, 0
+    own = np.concatenate([twos[:1], twos, twos[-1:]])
+    moving = own > max(1.25 * float(np.percentile(changing, 10)), 1.25 * _SAME)
+    apart_s = gap_s[:spread, spread:] > _APART_S
+    ratio = np.where(apart_s & moving, apart[:spread, spread:] / np.maximum(own, _SAME), np.inf)
+    back = (ratio < 0.5).any(axis=1)
+    far = apart[np.triu(gap_s > _APART_S, 1)]
+    neighbours = np.diagonal(apart[:spread, :spread], 1)
+    step = float(np.median(changing))
     figures = [
-        float((steps <= 0.02).mean()),
+        float((steps <= _SAME / 5).mean()),
         float(log(step + 0.01)),
-        float(log(np.nanmin(far_values) + 0.02) - log(step + 0.02)),
-        float(log(back.sum() / total)),
-        float(log(np.nanmedian(neighbours) + 0.02) - log(step + 0.02)),
-        float((neighbours <= 0.1).mean()),
+        float(np.log(min(float(ratio.min()), 20.0))),
+        float(np.log((far.min() + 0.02) / (np.median(far) + 0.02))) if len(far) else math.nan,
+        float(back.mean()),
+        float(np.log((np.median(neighbours) + 0.02) / (step + 0.02))),
+        float((neighbours <= _SAME).mean()),
     ]
     return np.array(figures), frozen_s, int(back.sum())
 

@@ -23,8 +23,8 @@ GRID = 56
 LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 BROW_LEFT, BROW_RIGHT = (70, 63, 105, 66, 107), (336, 296, 334, 293, 300)
 
-REGIONS = ("skin", "eyes", "mouth", "forehead", "chin", "rim", "around", "far")
-"""Inside the face without eyes and mouth, its parts, a ring over the face's edge, hair and neck, the rest of the chip."""
+REGIONS = ("skin", "eyes", "mouth", "forehead", "chin", "edge", "rim", "collar", "around", "far")
+"""Inside the face without eyes and mouth, its parts, rings inside, over and outside its edge, hair and neck, the rest of the chip."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +78,7 @@ def _regions(mesh: Float32Array, inside: Float32Array) -> Float32Array:
 
     eyes = np.maximum(part((*LEFT_EYE, *BROW_LEFT), 1.15), part((*RIGHT_EYE, *BROW_RIGHT), 1.15))
     mouth = part(LIPS, 1.15)
-    inner, edge_in, edge_out, near, wide = hull(0.8), hull(0.88), hull(1.1), hull(1.16), hull(1.6)
+    inner, edge, edge_in, oval_itself, edge_out, near, wide = (hull(s) for s in (0.8, 0.76, 0.88, 1.0, 1.1, 1.16, 1.6))
     forehead = part((*OVAL[:4], *OVAL[-3:], *BROW_LEFT, *BROW_RIGHT), 0.92)
     chin = part((*OVAL[13:24], 61, 291), 0.88)
     seen = np.zeros((GRID, GRID), np.float32)
@@ -90,7 +90,9 @@ def _regions(mesh: Float32Array, inside: Float32Array) -> Float32Array:
         mouth,
         forehead * (1 - eyes),
         chin * (1 - mouth),
+        edge_in * (1 - edge),
         edge_out * (1 - edge_in),
+        near * (1 - oval_itself),
         wide * (1 - near),
         1 - wide,
     ]

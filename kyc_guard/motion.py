@@ -33,7 +33,7 @@ STEP_NAMES = (
     *(f"fresh_{r}" for r in MOVING[:-1]),
     "light_skin", "light_around", "light_gap",
     "flow_face", "flow_around", "flow_far", "flow_face_bend", "flow_plane_bend", "flow_around_gap", "flow_far_gap",
-    "mesh_motion", *(f"mesh_bend_{g}" for g in _figures.GROUPS),
+    "mesh_motion", "mesh_parts", *(f"mesh_bend_{g}" for g in _figures.GROUPS),
 )  # fmt: skip
 """Columns of `MotionFeatures.step`: from each burst frame to the next."""
 
@@ -42,8 +42,8 @@ WHOLE_NAMES = (
     "blink_range", "blink_low", "mouth_range", "mouth_jerk", "gaze_range", "gaze_jerk", "gaze_squint", "yaw_range", "size_range",
     "plane_residual", "plane_motion", "plane_gain", "solid_residual",
     *(f"match_{r}" for r in ("skin", "eyes", "mouth", "around", "far")), "match_stay_far", "match_gap",
-    "still_share", "step_level", "return_ratio", "return_share", "rest_ratio", "rest_share",
-    "band_level", "band_peak", "light_jerk",
+    "still_share", "step_level", "return_ratio", "return_depth", "return_share", "rest_ratio", "rest_share",
+    "band_level", "band_peak", "light_jerk", "light_accord", "grain_accord",
 )  # fmt: skip
 """Entries of `MotionFeatures.whole`: once a clip."""
 
@@ -90,7 +90,7 @@ POOLED_NAMES = (
 _PREFIXES = {
     "interior": ("fine_", "middle_", "chroma_", "texture_", "spread_", "red_", "blue_", "luma_"),
     "grain": ("change_", "unexplained_", "grain_", "flicker_", "fresh_"),
-    "plane": ("flow_", "plane_", "match_", "solid_", "mesh_motion", "sway_place", "yaw_range", "size_range"),
+    "plane": ("flow_", "plane_", "match_", "solid_", "mesh_motion", "mesh_parts", "sway_place", "yaw_range", "size_range"),
     "life": ("mesh_bend_", "jitter_", "sway_", "blink_", "mouth_", "gaze_"),
     "light": ("light_", "band_"),
     "returns": ("still_share", "step_level", "return_", "rest_"),
@@ -129,7 +129,7 @@ def measure_motion(clip: Clip, track: FaceTrack, burst_track: FaceTrack) -> Moti
     burst = [View.cut(clip.burst_rgb[i], f, centre, crop) for i, f in zip(found, faces, strict=True) if f is not None]
     spread = [View.follow(clip.frames_rgb[i], f) for i, f in enumerate(track.faces) if f is not None]
     stills = [_figures.still_row(v) for v in (*spread, *burst)]
-    steps = _figures.steps(burst, found)
+    steps, series = _figures.steps(burst, found)
     thumbs = [*(_figures.thumb(f, centre, crop) for f in clip.frames_rgb), *(_figures.thumb(f, centre, crop) for f in clip.burst_rgb)]
     times_s = np.concatenate([clip.timestamps_s, clip.burst_timestamps_s])
     returns, frozen_s, repeats = _figures.returns(np.stack(thumbs), times_s, len(clip.frames_rgb))
@@ -141,12 +141,13 @@ def measure_motion(clip: Clip, track: FaceTrack, burst_track: FaceTrack) -> Moti
             _figures.plane_figures(spread),
             returns,
             _figures.band_figures(burst),
+            _figures.accords(series),
         ]
     )
     return MotionFeatures(
         still=np.stack(stills).astype(np.float32),
         still_spread=len(spread),
-        step=np.stack(steps).astype(np.float32) if steps else np.zeros((0, len(STEP_NAMES)), np.float32),
+        step=steps.astype(np.float32) if len(steps) else np.zeros((0, len(STEP_NAMES)), np.float32),
         whole=whole.astype(np.float32),
         frozen_s=frozen_s,
         repeats=repeats,

@@ -70,7 +70,6 @@ def test_a_clip_gives_one_number_a_name_and_the_same_ones_again() -> None:
 
 def test_a_photo_that_does_not_move_is_frozen_for_its_whole_length() -> None:
     assert figures(frozen).frozen_s == pytest.approx(99 / RATE_HZ)
-    assert figure(figures(frozen), "whole.still_share") == 1.0
 
 
 @pytest.mark.parametrize("scene", [waved, still_noise, chewing])

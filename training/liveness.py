@@ -30,6 +30,7 @@ from training.liveness_clips import ClipRow
 from training.liveness_figures import Table, balance, measure
 from training.thresholds import write_table
 
+FAMILIES = {"shown": ("print", "print_cut", "replay"), "altered": ("swap", "reenactment")}
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
@@ -55,10 +56,12 @@ class Config:
 
 
 class LivenessNet(nn.Module):
-    """A sum of small nets, one a group of figures: what each group says stays readable, and no group can hide behind another.
+    """Two experts, one for shown pictures and one for altered faces, each a sum of small nets over groups of figures.
 
-    Input (N, F) float32 with NaN where a figure could not be measured; outputs logit (N,), contributions (N, groups) that sum to
-    it but for a constant, species (N, species) probabilities.
+    An attack is one or the other, so their logits join by logsumexp; what a print gives away (everything moves as one) is the
+    opposite of what a swap does, and one sum could not say both. Input (N, F) float32 with NaN where a figure could not be
+    measured; outputs logit (N,), contributions (N, groups) weighted by how much each expert counts, species (N, species)
+    probabilities.
     """
 
     def __init__(self, figures: NDArray[np.float32], hidden: int, dropout: float, groups: Sequence[Sequence[int]]) -> None:
@@ -72,10 +75,10 @@ class LivenessNet(nn.Module):
         self.scale: Tensor
         self.groups = [list(g) for g in groups]
         self.parts = nn.ModuleList(
-            nn.Sequential(nn.Dropout(dropout), nn.Linear(len(g), hidden), nn.Tanh(), nn.Dropout(dropout), nn.Linear(hidden, 1, bias=False))
+            nn.Sequential(nn.Dropout(dropout), nn.Linear(len(g), hidden), nn.Tanh(), nn.Linear(hidden, len(FAMILIES), bias=False))
             for g in self.groups
         )
-        self.bias = nn.Parameter(torch.zeros(1))
+        self.bias = nn.Parameter(torch.zeros(len(FAMILIES)))
         self.species = nn.Linear(figures.shape[1], len(SPECIES))
 
     def standard(self, figures: Tensor) -> Tensor:
@@ -83,13 +86,16 @@ class LivenessNet(nn.Module):
         z = (figures - self.centre) / self.scale
         return torch.where(torch.isnan(z), torch.zeros_like(z), z).clamp(-4.0, 4.0)
 
-    def score(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts = torch.cat([part(z[:, g]) for part, g in zip(self.parts, self.groups, strict=True)], dim=1)
-        return parts.sum(dim=1) + self.bias, parts, self.species(z)
+    def experts(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, families) logits and (N, families, groups) contributions."""
+        parts = torch.stack([part(z[:, g]) for part, g in zip(self.parts, self.groups, strict=True)], dim=2)
+        return parts.sum(dim=2) + self.bias, parts
 
     def forward(self, figures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logit, parts, species = self.score(self.standard(figures))
-        return logit, parts, species.softmax(dim=1)
+        z = self.standard(figures)
+        heads, parts = self.experts(z)
+        spoken = (heads.softmax(dim=1)[:, :, None] * parts).sum(dim=1)
+        return heads.logsumexp(dim=1), spoken, self.species(z).softmax(dim=1)
 
 
 class Averaged(nn.Module):
@@ -105,12 +111,12 @@ class Averaged(nn.Module):
 
 
 def fit(table: Table, config: Config, seed: int, groups: Sequence[Sequence[int]]) -> LivenessNet:
-    """One net on all of ``table``."""
+    """One net on all of ``table``: each expert against bona fide, and every attack above the clip it was made from."""
     torch.manual_seed(seed)
     net = LivenessNet(table.figures, config.hidden, config.dropout, groups)
     x = net.standard(torch.from_numpy(table.figures))
     y = torch.from_numpy(table.attack.astype(np.float32))
-    weight = torch.from_numpy(balance(table.rows))
+    weights = torch.from_numpy(np.stack([balance(table.rows, family) for family in FAMILIES.values()], axis=1))
     species = torch.tensor([SPECIES.index(r.attack_type) if r.attack_type in SPECIES else -100 for r in table.rows])
     pairs = _pairs(table.rows)
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -119,12 +125,12 @@ def fit(table: Table, config: Config, seed: int, groups: Sequence[Sequence[int]]
     net.train()
     for _ in range(config.epochs):
         noisy = x + config.input_noise * torch.randn(x.shape, generator=generator)
-        logit, _, kinds = net.score(noisy)
-        loss = (nn.functional.binary_cross_entropy_with_logits(logit, y, reduction="none") * weight).sum()
-        loss = loss + 0.05 * nn.functional.cross_entropy(kinds, species, ignore_index=-100)
+        heads, _ = net.experts(noisy)
+        losses = nn.functional.binary_cross_entropy_with_logits(heads, y[:, None].expand_as(heads), reduction="none")
+        loss = (losses * weights).sum() + 0.05 * nn.functional.cross_entropy(net.species(noisy), species, ignore_index=-100)
         if len(pairs[0]):
-            gap = logit[pairs[0]] - logit[pairs[1]]
-            loss = loss + config.pair_weight * (nn.functional.softplus(-gap) * pairs[2]).sum()
+            logit = heads.logsumexp(dim=1)
+            loss = loss + config.pair_weight * (nn.functional.softplus(logit[pairs[1]] - logit[pairs[0]]) * pairs[2]).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -274,7 +280,8 @@ def export(table: Table, config: Config) -> None:
     groups = group_indices()
     seen = table.take(~table.where(split="validation"))
     logits, parts = out_of_source(seen, config, groups)
-    attack, weight = seen.attack, balance(seen.rows)
+    attack = seen.attack
+    weight = np.sum([balance(seen.rows, family) for family in FAMILIES.values()], axis=0)
     slope, offset = platt(logits, attack, weight)
     bona = 1 / (1 + np.exp(-(slope * logits[~attack] + offset)))
     points = {
@@ -282,8 +289,6 @@ def export(table: Table, config: Config) -> None:
         for name, share in (("review", config.review_bpcer), ("reject", config.reject_bpcer))
     }
     net = ensemble(seen.take(seen.where(split="train")), config, groups)
-    path = WEIGHTS / "liveness.onnx"
-    export_onnx(net, path, table.figures)
     policy = Policy.load(Settings().policy_path)
     findings = {}
     for code, values, gate in (
@@ -293,6 +298,8 @@ def export(table: Table, config: Config) -> None:
         fired = values > policy.gate(gate)
         # Laplace's rule of succession: never certain from a finite count.
         findings[code] = float((fired & attack).sum() + 1) / float(fired.sum() + 2)
+    path = WEIGHTS / "liveness.onnx"
+    export_onnx(net, path, table.figures)
     write_table(
         WEIGHTS / "thresholds.toml",
         "liveness",

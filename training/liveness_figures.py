@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,24 +83,34 @@ def measure(cache: Path) -> Table:
     return Table(rows, *(np.stack(column) for column in zip(*kept, strict=True)))
 
 
-def balance(rows: Sequence[ClipRow]) -> NDArray[np.float32]:
-    """Weights: both classes alike; within a class every kind alike (bona fide by source, attacks by simulator or real source),
-    live pairs four times; within a kind every subject alike.
+_LIVE_PAIRS = "deepfacelive_pairs"
+_SHARES = {"live": 0.5, "real": 0.15}
+"""Of a family's attacks, what the live swaps and all other real sources weigh; the simulators have the rest."""
+_WEBCAMS = 0.4
+"""Of the bona fide, what the webcams of the live pairs weigh."""
+
+
+def balance(rows: Sequence[ClipRow], family: Sequence[str]) -> NDArray[np.float32]:
+    """(N,) weights for telling ``family`` from bona fide: both classes 0.5; within a class kind by kind (bona fide by source, attacks
+    by simulator or real source), within a kind subject by subject. Attacks of another family weigh nothing.
     """
-    kinds = [(r.is_attack, f"sim {r.attack}" if r.attack else r.source) for r in rows]
-    subjects = [(*k, r.subject) for k, r in zip(kinds, rows, strict=True)]
-    per_kind: dict[Any, set[Any]] = defaultdict(set)
-    per_subject: dict[Any, int] = defaultdict(int)
-    for kind, subject in zip(kinds, subjects, strict=True):
-        per_kind[kind].add(subject)
-        per_subject[subject] += 1
-    raw = np.array(
-        [
-            (4.0 if k[1] == "deepfacelive_pairs" else 1.0) * min(len(per_kind[k]), 4) / len(per_kind[k]) / per_subject[s]
-            for k, s in zip(kinds, subjects, strict=True)
-        ]
-    )
-    attack = np.array([k[0] for k in kinds])
-    for side in (attack, ~attack):
-        raw[side] *= 0.5 / max(raw[side].sum(), 1e-9)
-    return np.asarray(raw, np.float32)
+    members: dict[tuple[bool, str, str], list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        if row.is_attack and row.attack_type not in family:
+            continue
+        share = "live" if row.source == _LIVE_PAIRS and not row.attack else "simulated" if row.attack else "real"
+        members[row.is_attack, share, row.attack or row.source].append(i)
+    weights = np.zeros(len(rows))
+    for (attack, share, _), chosen in members.items():
+        kinds = [k for k in members if k[0] == attack]
+        peers = sum(k[1] == share for k in kinds)
+        shares = {k[1]: (_SHARES if attack else {"live": _WEBCAMS}).get(k[1]) for k in kinds}
+        known = sum(v for v in shares.values() if v)
+        mass = shares[share] or (1 - known) / sum(v is None for v in shares.values())
+        subjects = Counter(rows[i].subject for i in chosen)
+        within = np.array([1 / subjects[rows[i].subject] for i in chosen])
+        weights[chosen] = 0.5 * mass / peers * within / within.sum()
+    for attack in (True, False):
+        side = np.array([r.is_attack == attack for r in rows])
+        weights[side] *= 0.5 / max(weights[side].sum(), 1e-9)
+    return weights.astype(np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 from kyc_guard.calibration import Platt
 from kyc_guard.config import Policy
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
-from kyc_guard.errors import ConfigError
+from kyc_guard.errors import ConfigError, ModelError
 from kyc_guard.motion import GROUPS, POOLED_NAMES, MotionFeatures, measure_motion
 from kyc_guard.runtime import Net
 from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Modality, Reason, Signal
@@ -63,6 +63,10 @@ class Liveness:
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"thresholds.toml: [liveness] lacks {error}. Remedy: run python -m training.liveness export") from error
         net = bundle.net("liveness")
+        if net.inputs["figures"][-1] != len(POOLED_NAMES):
+            raise ModelError(
+                f"{net.weight.path}: reads {net.inputs['figures'][-1]} figures, motion.py gives {len(POOLED_NAMES)}. Remedy: export anew"
+            )
         return cls(net=net, platt=Platt.from_table(table, "liveness"), findings=findings, groups=groups, policy=bundle.policy)
 
     def __call__(self, evidence: Evidence) -> Signal:
