@@ -81,6 +81,13 @@ def test_nets_that_contradict_the_labels_are_refused() -> None:
         fit(rows, logits, 0.3)
 
 
+def test_a_view_that_contradicts_is_silenced_and_never_turned_round() -> None:
+    rows, logits = made()
+    calibration = fit(rows, {"face": logits["face"], "patch": -logits["patch"]}, 0.3)
+    assert calibration.weights.min() == 0.0
+    assert calibration.to_table()["physical"]["patch"] == calibration.to_table()["digital"]["patch"] == 0.0
+
+
 def test_one_useless_view_is_left_out_and_the_other_is_used() -> None:
     rows, logits = made()
     noise = np.random.default_rng(1).normal(0, 2, logits["patch"].shape).astype(np.float32)

@@ -45,6 +45,7 @@ def test_an_interrupted_shard_is_not_there_and_can_be_made_again(tmp_path: Path)
     whole.close()
     torn = ChipWriter(tmp_path, "b")
     torn.add(row(subject="torn"), chip(blotches(1)))
+    (tmp_path / "c.json.part").write_text('[{"path": "images/')
     torn._pixels.flush()  # as a killed process leaves it
     assert [r.subject for r in ChipStore(tmp_path).rows] == ["whole"]
     again = ChipWriter(tmp_path, "b")

@@ -78,7 +78,14 @@ def test_an_interrupted_run_goes_on_at_its_last_checkpoint_and_ends_at_the_same_
     cache: Path, losses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHECKPOINT_S", 0.0)
-    watched = module.loss_of
+    watched, endless = module.loss_of, module.batches
+    seeds: list[int] = []
+
+    def seeded(*args: object, first_seed: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        seeds.append(first_seed)
+        return endless(*args, first_seed=first_seed)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "batches", seeded)
 
     def torn(*args: object) -> torch.Tensor:
         if len(losses) == 4:
@@ -112,6 +119,7 @@ def test_an_interrupted_run_goes_on_at_its_last_checkpoint_and_ends_at_the_same_
     monkeypatch.setattr(module, "loss_of", first)
     train(short, cache, cache / "run", resume=True)
     assert len(losses) == 6
+    assert seeds == [CONFIG.seed, CONFIG.seed + 4], "what was seen before is not drawn again"
     assert torch.equal(started[0]["logits.weight"], checkpoint["net"]["logits.weight"])
     assert torch.load(cache / "run" / "checkpoint.pt", weights_only=False)["step"] == 10
     saved = torch.load(cache / "run" / "net.pt", weights_only=True)
