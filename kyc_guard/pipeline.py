@@ -16,6 +16,7 @@ from kyc_guard.config import Settings
 from kyc_guard.detectors.protocol import Bundle, Detector
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces import track_faces
+from kyc_guard.following import follow_face
 from kyc_guard.media import read_clip, read_image
 from kyc_guard.types import Decision, Evidence, FaceTrack, Media, Modality, Reason, Signal, Submission
 
@@ -153,7 +154,7 @@ class Verifier:
             problems[Modality.CLIP] = Reason("no_clip", f"{name}: is a photo; a video is needed")
         elif any(Modality.CLIP in d.needs for d in asked):
             burst_track = track_faces(clip.burst_rgb, other_face_ratio=ratio)
-        motion_track = track_faces(clip.motion_rgb, other_face_ratio=ratio) if acted and not clip.is_still else None
+        motion_track = follow_face(clip.motion_rgb) if acted and not clip.is_still else None
         return replace(
             documents, clip=clip, track=track, burst_track=burst_track, motion_track=motion_track, problems=MappingProxyType(problems)
         )

@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import fake, settings_in
+from acting import film
+from fakes import fake, settings_in, usual
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.data import astronaut
+from test_forensics import encoded
 
 from kyc_guard.config import Policy, Sampling, Settings, Thresholds
 from kyc_guard.detectors.challenge import FINDINGS, ChallengeResponse
 from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.errors import ConfigError
+from kyc_guard.following import follow_face
 from kyc_guard.fusion import decide
 from kyc_guard.hands import covered_share
 from kyc_guard.movements import KINDS, Done, Traces, judge, latency_spread_s
@@ -267,7 +270,9 @@ def face(traces: Traces, i: int) -> Face:
     )  # fmt: skip
 
 
-def filmed(traces: Traces, challenge: Challenge | None, *, lost: float = 0.0, device: Mapping[str, Any] | None = None) -> Evidence:
+def filmed(
+    traces: Traces, challenge: Challenge | None, *, lost: float = 0.0, device: Mapping[str, Any] | None = None, subject: Face | None = None
+) -> Evidence:
     count = len(traces.times_s)
     blank = np.zeros((1, 8, 8, 3), np.uint8)
     clip = Clip(
@@ -276,7 +281,10 @@ def filmed(traces: Traces, challenge: Challenge | None, *, lost: float = 0.0, de
     )  # fmt: skip
     faces = tuple(None if i < lost * count else face(traces, i) for i in range(count))
     sent = Submission("a1", challenge=challenge, device=device or {})
-    return Evidence(sent, clip=clip, motion_track=FaceTrack(faces, 0))
+    return Evidence(sent, clip=clip, track=FaceTrack((subject or face(traces, 0),), 0), motion_track=FaceTrack(faces, 0))
+
+
+ELSEWHERE = dataclasses.replace(face(acted(), 0), box_xyxy=np.array([300, 0, 400, 100], np.float32))
 
 
 def codes(signal: Signal) -> set[str]:
@@ -327,6 +335,7 @@ def test_reactions_as_even_as_a_scripts_are_looked_at() -> None:
         (filmed(acted(), Challenge(actions=("dance",))), "challenge_unknown_action"),
         (filmed(acted(*script(ORDER)), ASKED, lost=0.7), "challenge_not_shown"),
         (Evidence(Submission("a1", challenge=ASKED)), "challenge_not_shown"),
+        (filmed(acted(*script(ORDER)), ASKED, subject=ELSEWHERE), "challenge_not_shown"),
     ],
 )
 def test_what_cannot_be_judged_is_not_passed(evidence: Evidence, code: str) -> None:
@@ -367,6 +376,52 @@ def test_missing_numbers_stop_the_program() -> None:
     empty = dataclasses.replace(THRESHOLDS, tables={})
     with pytest.raises(ConfigError, match="challenge"):
         ChallengeResponse.load(Bundle(SHIPPED, POLICY, empty, weights=None))  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------------- rendered
+
+
+@pytest.fixture(scope="module")
+def performance(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """What the pipeline gathers of a clip in which the portrait turns to its left, blinks and opens its mouth."""
+    frames = film([("turn_left", 1.4), ("blink", 3.8), ("open_mouth", 5.8)], 7.4)
+    times_ms = [i * 1000 // RATE_HZ + (3, -4, 0)[i % 3] + 4 for i in range(len(frames))]
+    sent = Submission(
+        "a1",
+        selfie=encoded(frames, "libvpx", "webm", times_ms, g="30", deadline="realtime", b="1200k"),
+        challenge=Challenge(actions=("blink",)),
+    )
+    with Verifier(settings_in(tmp_path_factory.mktemp("room")), detectors=usual()) as verifier:
+        return verifier.gather(sent)
+
+
+@pytest.mark.parametrize(
+    ("actions", "faults_expected"),
+    [
+        (("turn_left", "blink", "open_mouth"), [None, None, None]),
+        (("open_mouth", "blink", "turn_left"), ["late", None, "wrong_order"]),
+        (("turn_right", "move_closer", "profile_right"), ["not_done", "not_done", "not_done"]),
+    ],
+)
+def test_a_filmed_performance_answers_its_own_challenge_only(
+    performance: Evidence, actions: tuple[str, ...], faults_expected: list[str | None]
+) -> None:
+    asked = Challenge(actions=actions, prompts_s=(0.8, 3.0, 5.0))
+    evidence = dataclasses.replace(performance, submission=dataclasses.replace(performance.submission, challenge=asked))
+    signal = DETECTOR(evidence)
+    assert [a["fault"] for a in signal.facts["actions"]] == faults_expected
+    assert DETECTOR(evidence).to_json() == signal.to_json()
+
+
+def test_a_face_is_followed_alike_whatever_was_followed_before(performance: Evidence) -> None:
+    assert performance.clip is not None
+    frames = performance.clip.motion_rgb[::3]
+    once = follow_face(frames)
+    follow_face(frames[::-1])
+    again = follow_face(frames)
+    assert len(once.found) == len(frames)
+    assert all(np.array_equal(a.landmarks_px, b.landmarks_px) for a, b in zip(once.faces, again.faces, strict=True) if a and b)
+    assert follow_face(np.zeros((3, 64, 64, 3), np.uint8)).found == ()
 
 
 # ---------------------------------------------------------------------------------------------------------------- around

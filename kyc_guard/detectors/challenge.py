@@ -17,6 +17,7 @@ import numpy as np
 
 from kyc_guard.detectors.protocol import Bundle, abstain
 from kyc_guard.errors import ConfigError
+from kyc_guard.faces import face_square
 from kyc_guard.hands import covered_share, hand_finder
 from kyc_guard.movements import KINDS, Done, Gates, Traces, judge, latency_spread_s
 from kyc_guard.types import Challenge, Clip, Evidence, Face, FaceTrack, Float64Array, Modality, Reason, Signal
@@ -104,6 +105,8 @@ class ChallengeResponse:
         seen = len(track.found) / len(track.faces)
         if seen < self.min_seen:
             return abstain(self, Reason("challenge_not_shown", f"{asked}: the face is seen in {100 * seen:.0f} % of the clip"))
+        if not _same_subject(evidence):
+            return abstain(self, Reason("challenge_not_shown", f"{asked}: another face than the subject's was followed"))
         cover = _hand_cover(clip, track) if "hand_over_face" in challenge.actions else np.full(len(track.faces), np.nan)
         traces = Traces.of(track, clip.motion_timestamps_s, cover)
         if evidence.submission.device.get("mirrored") is True:  # as front cameras of some apps store it
@@ -141,6 +144,26 @@ class ChallengeResponse:
         spread_s = latency_spread_s(done) if challenge.prompts_s else None
         if spread_s is not None and spread_s < self.gates.min_latency_spread_s:
             yield Reason("challenge_even_latencies", f"reaction times vary by {1000 * spread_s:.0f} ms; people's vary more")
+
+
+def _same_subject(evidence: Evidence) -> bool:
+    """Whether the face that was followed lies, most of the time, on that of `Evidence.track`, which all other checks judge."""
+    clip, track, followed = evidence.clip, evidence.track, evidence.motion_track
+    assert clip is not None
+    assert followed is not None
+    if track is None:
+        return False
+    scale = clip.motion_rgb.shape[1] / clip.frames_rgb.shape[1]
+    agreed = []
+    for i, subject in enumerate(track.faces):
+        if subject is None:
+            continue
+        (x, y), side = face_square(subject)
+        at = int(np.abs(clip.motion_timestamps_s - clip.timestamps_s[i]).argmin())
+        if (face := followed.faces[at]) is not None:
+            (fx, fy), _ = face_square(face)
+            agreed.append(math.hypot(fx - scale * x, fy - scale * y) < scale * side)
+    return bool(agreed) and sum(agreed) * 2 > len(agreed)
 
 
 def _told(done: Done) -> str:
