@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy [--manifest ../shared/data/manifest.csv] [--split validation] [--scores DIR]
 
-Writes ``results/accuracy.json``, ``accuracy.md`` and two plots. Scores come from ``kyc-guard evaluate``, of which DIR keeps the
+Writes ``results/accuracy.json``, ``accuracy.md`` and three plots. Scores come from ``kyc-guard evaluate``, of which DIR keeps the
 output: a finished run of the same models is only read, an interrupted one is gone on with.
 """
 
@@ -113,6 +113,7 @@ def run(
     save(out, "accuracy", found, page(found))
     write_whole(out / "accuracy_species.svg", plots.auc_by_species(found))
     write_whole(out / "accuracy_sources.svg", plots.refusals_by_source(found))
+    write_whole(out / "accuracy_reliability.svg", plots.reliability(found))
     return found
 
 
@@ -190,8 +191,15 @@ def leave_one_source_out(path: Path) -> dict[str, Any] | None:
     """What training wrote of nets that never saw one source: {source: {auc, ci, n_attack, n_bona_fide}}, and the mean."""
     if not path.is_file():
         return None
-    sources: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {"sources": sources, "mean_auc": figures.mean_of([s["auc"] for s in sources.values()])}
+    sources = {}
+    for name, s in json.loads(path.read_text(encoding="utf-8")).items():
+        low, high = s["ci"] or (None, None)
+        sources[name] = {
+            "n_attack": s["n_attack"],
+            "n_bona_fide": s["n_bona_fide"],
+            "estimate": {"value": s["auc"], "low": low, "high": high},
+        }
+    return {"sources": sources, "mean_auc": figures.mean_of([s["estimate"]["value"] for s in sources.values()])}
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:

@@ -33,8 +33,7 @@ def _sections(found: Mapping[str, Any]) -> Iterator[str]:
         yield table(("simulator", "species", "AUC", "above its own original"), rows)
     if left_out := found["leave_one_source_out"]:
         yield f"## Leave one source out\n\nMean AUC {number(left_out['mean_auc'])}.\n\n"
-        estimates = {name: {"value": s["auc"], "low": s["ci"][0], "high": s["ci"][1]} for name, s in left_out["sources"].items()}
-        rows = ((name, s["n_attack"], s["n_bona_fide"], between(estimates[name])) for name, s in sorted(left_out["sources"].items()))
+        rows = ((name, s["n_attack"], s["n_bona_fide"], between(s["estimate"])) for name, s in sorted(left_out["sources"].items()))
         yield table(("source", "attacks", "bona fides", "AUC"), rows)
     for axis in found["groups"]:
         yield f"## BPCER by {axis['axis']} at {point}\n\nOverall {share(axis['overall'])}. "

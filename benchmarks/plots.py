@@ -26,6 +26,20 @@ def refusals_by_source(found: dict[str, Any]) -> str:
     return _forest(rows, f"BPCER at {point}, exact 95 % interval", (0.0, 1.0))
 
 
+def reliability(found: dict[str, Any]) -> str:
+    """Share of attacks by score, with exact intervals: on the diagonal a score is the probability it claims to be."""
+    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=_WEAK, linewidth=1, linestyle="--")
+    for part in found["reliability"]:
+        share = part["attacks"]
+        axes.plot([part["mean_score"]] * 2, [share["low"], share["high"]], color=_WEAK, linewidth=2)
+        axes.plot(part["mean_score"], share["value"], "o", color=_INK, markersize=5)
+        axes.annotate(str(share["n"]), (part["mean_score"], share["value"]), xytext=(5, -9), textcoords="offset points", fontsize=7)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score, P(attack)", ylabel="share of attacks, of as many presentations")
+    return _svg(figure)
+
+
 def _forest(rows: Sequence[tuple[str, dict[str, Any]]], label: str, limits: tuple[float, float]) -> str:
     figure = Figure(figsize=(6.4, 0.8 + 0.28 * max(1, len(rows))), layout="constrained")
     axes = figure.add_subplot()

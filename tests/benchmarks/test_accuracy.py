@@ -60,6 +60,7 @@ def found(folder: Path) -> dict[str, Any]:
     left_out = {
         "cam": {"auc": 0.9, "ci": [0.8, 0.95], "n_attack": 3, "n_bona_fide": 5},
         "new": {"auc": 0.7, "ci": [0.5, 0.9], "n_attack": 2, "n_bona_fide": 2},
+        "live only": {"auc": None, "ci": None, "n_attack": 0, "n_bona_fide": 9},
     }
     (folder / "results" / "loso.json").write_text(json.dumps(left_out))
     return run(folder)
@@ -67,7 +68,12 @@ def found(folder: Path) -> dict[str, Any]:
 
 def test_the_files_hold_what_is_returned(folder: Path, found: dict[str, Any]) -> None:
     assert json.loads((folder / "results" / "accuracy.json").read_text()) == found
-    assert {p.name for p in (folder / "results").iterdir()} >= {"accuracy.md", "accuracy_species.svg", "accuracy_sources.svg"}
+    assert {p.name for p in (folder / "results").iterdir()} >= {
+        "accuracy.md",
+        "accuracy_species.svg",
+        "accuracy_sources.svg",
+        "accuracy_reliability.svg",
+    }
 
 
 def test_families_are_judged_against_their_own_sources_and_against_all(found: dict[str, Any]) -> None:

@@ -94,7 +94,7 @@ def accuracy() -> dict[str, Any]:
             "reserved_simulators": {"faces": 10, "simulators": reserved, "pooled": []},
             "leave_one_source_out": {
                 "mean_auc": 0.8,
-                "sources": {"nuaa": {"auc": 0.8, "ci": [0.7, 0.9], "n_attack": 60, "n_bona_fide": 60}},
+                "sources": {"nuaa": {"n_attack": 60, "n_bona_fide": 60, "estimate": {"value": 0.8, "low": 0.7, "high": 0.9}}},
             },
             "groups": differentials(everything, 0.5),
         }
