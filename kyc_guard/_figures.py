@@ -334,7 +334,7 @@ def returns(thumbs: Float32Array, times_s: Float64Array, spread: int) -> tuple[F
     figures = [
         float((steps <= _SAME / 5).mean()),
         float(log(step + 0.01)),
-        float(np.log(min(float(ratio.min()), 20.0))),
+        float(np.log(np.clip(ratio.min(), 1e-3, 20.0))),  # a loop without noise comes back exactly
         float(np.log((far.min() + 0.02) / (np.median(far) + 0.02))) if len(far) else math.nan,
         float(back.mean()),
         float(np.log((np.median(neighbours) + 0.02) / (step + 0.02))),

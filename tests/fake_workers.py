@@ -211,6 +211,8 @@ def wait_until_group_is_gone(group: int) -> None:
 
 
 if __name__ == "__main__":
+    # A test run started in the background inherits an ignored SIGINT; these runs are there to be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser()
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
