@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bench_fakes import MakeRed
 import benchmarks
 from benchmarks import nets, standin, submission, throughput
 from benchmarks.timing import rivals
+from kyc_guard import batch
 from kyc_guard.config import Settings
 from kyc_guard.media import read_clip
 from kyc_guard.types import Submission
@@ -51,6 +53,20 @@ def test_the_whole_and_its_stages_are_timed(one: Path, tmp_path: Path) -> None:
     assert found["peak_memory_mb"] > 50
     stages = submission.stages(one, MakeRed(tmp_path), Settings(), rounds=1)
     assert {"decode the document", "decode the clip as sampled", "find faces in the sampled frames", "detector face_attack"} <= set(stages)
+
+
+def test_a_batch_is_timed_with_and_without_loading(one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged(source: Path, out: Path, *, progress: Any, **_: Any) -> batch.Summary:
+        with progress(3, 0) as advance:
+            for _folder in source.iterdir():
+                advance()
+        return batch.Summary(total=3, outcomes=Counter(accept=3), took_s=1.5)
+
+    monkeypatch.setattr(batch, "run", judged)
+    found = submission.in_batch(one, tmp_path, Settings(), count=3, workers=1)
+    assert (found["total"], found["errors"], found["submissions_per_second"]) == (3, 0, 2.0)
+    assert found["once_loaded_per_second"] > 0
+    assert {f.name for f in (tmp_path / "submissions" / "00002").iterdir()} == {"selfie.mp4", "document.jpg", "submission.toml"}
 
 
 def test_a_face_is_timed_with_every_view_as_a_still_and_with_one_window_in_a_clip(tmp_path: Path) -> None:
@@ -136,8 +152,8 @@ FOUND: dict[str, Any] = {
         },
         "stages": {"decode the document": times(10.0)},
         "batch": [
-            {"workers": 1, "total": 200, "took_s": 100.0, "errors": 0, "submissions_per_second": 2.0},
-            {"workers": 2, "total": 200, "took_s": 50.0, "errors": 0, "submissions_per_second": 4.0},
+            {"workers": 1, "total": 200, "took_s": 100.0, "errors": 0, "submissions_per_second": 2.0, "once_loaded_per_second": 2.1},
+            {"workers": 2, "total": 200, "took_s": 50.0, "errors": 0, "submissions_per_second": 4.0, "once_loaded_per_second": 4.2},
         ],
         "cost_per_million": {"price_per_core_hour": 0.05, "cost": 12.5},
     },
@@ -147,6 +163,8 @@ FOUND: dict[str, Any] = {
 def test_goals_are_those_of_what_was_measured() -> None:
     met = [(g.value, g.met) for g in throughput.goals(FOUND)]
     assert met == [(3.5, True), (1.6, True), (0.6, False), (700.0, True), (3.0, False), (2.0, True)]
+    few = {**FOUND["submission"], "batch": [{**run, "total": 4} for run in FOUND["submission"]["batch"]]}
+    assert len(throughput.goals({**FOUND, "submission": few})) == len(met) - 1
     alone = {**FOUND, "nets": {**FOUND["nets"], "standin": None, "faces": []}}
     del alone["submission"]
     assert [g.met for g in throughput.goals(alone)] == [None, None, False]
