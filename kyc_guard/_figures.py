@@ -36,28 +36,6 @@ _AT = np.array([REGIONS.index(r) for r in MOVING])
 _AROUND = MOVING.index("around")
 
 
-def still_row(view: View) -> Float64Array:
-    """Sharpness by octave, chroma detail and colour spread of each region, against one another."""
-    planes = (view.luma, *view.chroma)
-    values = pooled([*planes, *(np.square(p) for p in planes)], view.regions)
-    one, two, three, chroma = view.bands
-    row: list[float] = []
-    level = np.nanmean(two[:-1])
-    for r in range(len(REGIONS) - 1):
-        row += [one[r] - two[r], two[r] - three[r], chroma[r] - two[r], two[r] - level]
-    mean, square = values[:3], values[3:]
-    deviation = np.sqrt(np.maximum(square - mean**2, 0))
-    for name in ("skin", "forehead", "chin"):
-        row += log(deviation[:, REGIONS.index(name)] + 0.1).tolist()
-    skin, chin, rim, around = (REGIONS.index(n) for n in ("skin", "chin", "rim", "around"))
-    row += [
-        mean[1, skin] - mean[1, chin],
-        mean[2, skin] - mean[2, chin],
-        float(log(abs(mean[0, rim] - (mean[0, skin] + mean[0, around]) / 2) + 1)),
-    ]
-    return np.array(row, np.float64)
-
-
 def steps(burst: Sequence[View], found: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What happens from each frame to the next.
 
@@ -87,7 +65,7 @@ def steps(burst: Sequence[View], found: Sequence[int]) -> tuple[NDArray[np.float
         # Against the surround, whose own level stays as the last word on noise: cameras differ more than regions do.
         relative = logs - logs[:, [_AROUND]]
         relative[:, MOVING.index("around")] = logs[:, MOVING.index("around")]
-        fresh = logs[2, :-1] - 0.5 * now.bands[0, _AT[:-1]]
+        fresh = logs[2, :-1] - 0.5 * now.fine[_AT[:-1]]
         fresh[: MOVING.index("around")] -= fresh[MOVING.index("around")]
         row = [*relative.ravel(), *fresh]
         light = [values[5, _SKIN], values[5, _SURROUND], values[5, _SKIN] - values[5, _SURROUND]]
@@ -296,7 +274,7 @@ def thumb(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float)
     return np.asarray(cv2.resize(luma, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA))
 
 
-def returns(thumbs: Float32Array, times_s: Float64Array, spread: int) -> tuple[Float64Array, float, int]:
+def returns(thumbs: Float32Array, times_s: Float64Array, spread: int) -> tuple[float, int]:
     """Do pixels stand still, and do they come back?
 
     A living head never returns to the same pixels. A spread sample comes back when some burst frame half a second or more away
@@ -307,11 +285,10 @@ def returns(thumbs: Float32Array, times_s: Float64Array, spread: int) -> tuple[F
         thumbs: (T + B, side, side) luma of one fixed window. times_s: (T + B,) spread samples first. spread: T.
 
     Returns:
-        (7,) figures, the longest frozen time in seconds, and how many spread samples come back.
+        The longest frozen time in seconds, and how many spread samples come back.
     """
     flat = thumbs.reshape(len(thumbs), -1)
     apart = np.abs(flat[:, None] - flat[None]).mean(axis=2).astype(np.float64)
-    gap_s = np.abs(times_s[:, None] - times_s[None])
     order = np.argsort(times_s, kind="stable")
     frozen_s, start = 0.0, 0
     for k in range(1, len(order)):
@@ -321,26 +298,12 @@ def returns(thumbs: Float32Array, times_s: Float64Array, spread: int) -> tuple[F
     near = apart[spread:, spread:]
     steps, twos = np.diagonal(near, 1), np.diagonal(near, 2)
     changing = steps[steps > _SAME / 5]
-    if not len(twos) or not len(changing) or spread < 2:
-        return np.full(7, np.nan), frozen_s, 0
+    if not len(twos) or not len(changing):
+        return frozen_s, 0
     own = np.concatenate([twos[:1], twos, twos[-1:]])
-    moving = own > max(1.25 * float(np.percentile(changing, 10)), 1.25 * _SAME)
-    apart_s = gap_s[:spread, spread:] > _APART_S
-    ratio = np.where(apart_s & moving, apart[:spread, spread:] / np.maximum(own, _SAME), np.inf)
-    back = (ratio < 0.5).any(axis=1)
-    far = apart[np.triu(gap_s > _APART_S, 1)]
-    neighbours = np.diagonal(apart[:spread, :spread], 1)
-    step = float(np.median(changing))
-    figures = [
-        float((steps <= _SAME / 5).mean()),
-        float(log(step + 0.01)),
-        float(np.log(np.clip(ratio.min(), 1e-3, 20.0))),  # a loop without noise comes back exactly
-        float(np.log((far.min() + 0.02) / (np.median(far) + 0.02))) if len(far) else math.nan,
-        float(back.mean()),
-        float(np.log((np.median(neighbours) + 0.02) / (step + 0.02))),
-        float((neighbours <= _SAME).mean()),
-    ]
-    return np.array(figures), frozen_s, int(back.sum())
+    moving = own > 1.25 * max(float(np.percentile(changing, 10)), _SAME)
+    later = np.abs(times_s[:spread, None] - times_s[None, spread:]) > _APART_S
+    return frozen_s, int((later & moving & (apart[:spread, spread:] < 0.5 * own)).any(axis=1).sum())
 
 
 def band_figures(burst: Sequence[View]) -> Float64Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -37,8 +36,8 @@ class View:
     mesh: Float32Array
     regions: Float32Array
     """(len(REGIONS), GRID * GRID) float32, each row summing to 1, or to 0 where the region is out of sight."""
-    bands: Float64Array
-    """(4, len(REGIONS)) log energies of three octaves of luma, finest first, and of fine chroma."""
+    fine: Float64Array
+    """(len(REGIONS),) log energy of the finest octave of luma."""
     face: Face
 
     @classmethod
@@ -59,7 +58,7 @@ class View:
         planes = cv2.split(ycc)
         floats = [p.astype(np.float32) for p in planes]
         regions = _regions(mesh, inside)
-        return cls(floats[0], planes[0], (floats[1], floats[2]), mesh, regions, _bands(floats, regions), face)
+        return cls(floats[0], planes[0], (floats[1], floats[2]), mesh, regions, _fine(floats[0], regions), face)
 
 
 def _regions(mesh: Float32Array, inside: Float32Array) -> Float32Array:
@@ -121,9 +120,5 @@ def log(value: ArrayLike, floor: float = 1e-3) -> Float64Array:
     return np.asarray(np.log(np.asarray(value, np.float64) + floor), np.float64)
 
 
-def _bands(planes: Sequence[Float32Array], regions: Float32Array) -> Float64Array:
-    luma, red, blue = planes
-    soft = [luma, *(cv2.GaussianBlur(luma, (0, 0), sigma) for sigma in (0.8, 1.6, 3.2))]
-    fine = [c - cv2.blur(c, (5, 5)) for c in (red, blue)]
-    maps = [np.square(a - b) for a, b in pairwise(soft)]
-    return log(pooled([*maps, np.square(fine[0]) + np.square(fine[1])], regions), floor=0.05)
+def _fine(luma: Float32Array, regions: Float32Array) -> Float64Array:
+    return log(pooled([np.square(luma - cv2.GaussianBlur(luma, (0, 0), 0.8))], regions)[0], floor=0.05)

@@ -15,18 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard import _figures
+from kyc_guard import _figures, _interior
 from kyc_guard._figures import MOVING
-from kyc_guard._regions import REGIONS, SCALE, View
+from kyc_guard._regions import SCALE, View
 from kyc_guard.faces import face_square
 from kyc_guard.types import Clip, FaceTrack, Float32Array
-
-STILL_NAMES = (
-    *(f"{what}_{where}" for where in REGIONS[:-1] for what in ("fine", "middle", "chroma", "texture")),
-    *(f"spread_{what}_{where}" for where in ("skin", "forehead", "chin") for what in ("luma", "red", "blue")),
-    "red_step_chin", "blue_step_chin", "luma_step_rim",
-)  # fmt: skip
-"""Columns of `MotionFeatures.still`: log ratios of band energies and of the spread of colours."""
 
 STEP_NAMES = (
     *(f"{what}_{r}" for what in ("change", "unexplained", "grain", "flicker", "chroma_change") for r in MOVING),
@@ -42,7 +35,6 @@ WHOLE_NAMES = (
     "blink_range", "blink_low", "mouth_range", "mouth_jerk", "gaze_range", "gaze_jerk", "gaze_squint", "yaw_range", "size_range",
     "plane_residual", "plane_motion", "plane_gain", "solid_residual",
     *(f"match_{r}" for r in ("skin", "eyes", "mouth", "around", "far")), "match_stay_far", "match_gap",
-    "still_share", "step_level", "return_ratio", "return_depth", "return_share", "rest_ratio", "rest_share",
     "band_level", "band_peak", "light_jerk", "light_accord", "grain_accord",
 )  # fmt: skip
 """Entries of `MotionFeatures.whole`: once a clip."""
@@ -53,9 +45,7 @@ class MotionFeatures:
     """The figures of one clip; NaN where something could not be measured."""
 
     still: Float32Array
-    """(T + B, len(STILL_NAMES)): spread frames, then burst frames, those with a face."""
-    still_spread: int
-    """How many rows of ``still`` are spread frames."""
+    """(T, len(_interior.NAMES)): spread frames with a face."""
     step: Float32Array
     """(S, len(STEP_NAMES)): burst transitions between two frames with a face."""
     whole: Float32Array
@@ -63,50 +53,38 @@ class MotionFeatures:
     frozen_s: float
     """Longest time without any change between samples, in seconds."""
     repeats: int
-    """Pairs of samples at least half a second apart that are more alike than neighbouring frames."""
+    """Spread samples whose pixels come back half a second or more away."""
 
     def pooled(self) -> Float32Array:
         """(F,) float32, the net's input, in the order of `POOLED_NAMES`."""
-        spread, burst = self.still[: self.still_spread], self.still[self.still_spread :]
-        parts: list[NDArray[Any]] = [
-            _figures.median(spread if len(spread) else burst),
-            _figures.sway(burst),
-            _figures.median(self.step),
-            _figures.sway(self.step),
-            self.whole,
-        ]
+        parts: list[NDArray[Any]] = [_figures.median(self.still), _figures.median(self.step), _figures.sway(self.step), self.whole]
         return np.asarray(np.concatenate(parts), np.float32)
 
 
 POOLED_NAMES = (
-    *(f"still.{n}" for n in STILL_NAMES),
-    *(f"still_sway.{n}" for n in STILL_NAMES),
+    *(f"still.{n}" for n in _interior.NAMES),
     *(f"step.{n}" for n in STEP_NAMES),
     *(f"step_sway.{n}" for n in STEP_NAMES),
     *(f"whole.{n}" for n in WHOLE_NAMES),
 )
-"""Medians over the spread samples and their sway over the burst, medians and sway of the steps, the whole."""
+"""Medians over the spread samples, medians and sway of the burst's steps, the whole."""
 
 _PREFIXES = {
-    "interior": ("fine_", "middle_", "chroma_", "texture_", "spread_", "red_", "blue_", "luma_"),
-    "grain": ("change_", "unexplained_", "grain_", "flicker_", "fresh_"),
+    "grain": ("change_", "unexplained_", "grain_", "flicker_", "fresh_", "chroma_change_"),
     "plane": ("flow_", "plane_", "match_", "solid_", "mesh_motion", "mesh_parts", "sway_place", "yaw_range", "size_range"),
     "life": ("mesh_bend_", "jitter_", "sway_", "blink_", "mouth_", "gaze_"),
     "light": ("light_", "band_"),
-    "returns": ("still_share", "step_level", "return_", "rest_"),
 }
 
 
 def _group_of(name: str) -> str:
-    figure = name.split(".")[1]
-    if figure.startswith("chroma_change"):
-        return "grain"
-    if figure.startswith("sway_place"):
-        return "plane"
+    table, figure = name.split(".")
+    if table == "still":
+        return "interior"
     return next(group for group, prefixes in _PREFIXES.items() if figure.startswith(prefixes))
 
 
-GROUPS = {group: tuple(n for n in POOLED_NAMES if _group_of(n) == group) for group in _PREFIXES}
+GROUPS = {group: tuple(n for n in POOLED_NAMES if _group_of(n) == group) for group in ("interior", *_PREFIXES)}
 """Group -> its figures. The net adds up one part a group, so that an operator sees which one spoke."""
 
 
@@ -128,25 +106,22 @@ def measure_motion(clip: Clip, track: FaceTrack, burst_track: FaceTrack) -> Moti
     crop = SCALE * float(np.median([s for _, s in squares]))
     burst = [View.cut(clip.burst_rgb[i], f, centre, crop) for i, f in zip(found, faces, strict=True) if f is not None]
     spread = [View.follow(clip.frames_rgb[i], f) for i, f in enumerate(track.faces) if f is not None]
-    stills = [_figures.still_row(v) for v in (*spread, *burst)]
     steps, series = _figures.steps(burst, found)
     thumbs = [*(_figures.thumb(f, centre, crop) for f in clip.frames_rgb), *(_figures.thumb(f, centre, crop) for f in clip.burst_rgb)]
     times_s = np.concatenate([clip.timestamps_s, clip.burst_timestamps_s])
-    returns, frozen_s, repeats = _figures.returns(np.stack(thumbs), times_s, len(clip.frames_rgb))
+    frozen_s, repeats = _figures.returns(np.stack(thumbs), times_s, len(clip.frames_rgb))
     all_faces = [f for f in (*track.faces, *burst_track.faces) if f is not None]
     whole = np.concatenate(
         [
             _figures.mesh_figures(faces),
             _figures.life_figures(all_faces, faces),
             _figures.plane_figures(spread),
-            returns,
             _figures.band_figures(burst),
             _figures.accords(series),
         ]
     )
     return MotionFeatures(
-        still=np.stack(stills).astype(np.float32),
-        still_spread=len(spread),
+        still=np.array([_interior.row(v) for v in spread], np.float32).reshape(-1, len(_interior.NAMES)),
         step=steps.astype(np.float32) if len(steps) else np.zeros((0, len(STEP_NAMES)), np.float32),
         whole=whole.astype(np.float32),
         frozen_s=frozen_s,

@@ -83,7 +83,6 @@ def test_a_loop_brings_pixels_back() -> None:
     measured = figures(looped)
     assert measured.repeats > 0
     assert measured.frozen_s < 2 / RATE_HZ
-    assert figure(measured, "whole.return_ratio") < figure(figures(waved), "whole.return_ratio")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,16 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard import _figures, _regions, motion
+from kyc_guard import _figures, _interior, _regions, motion
+from kyc_guard._regions import View
+from kyc_guard.config import Limits
+from kyc_guard.faces import face_finder, face_square
+from kyc_guard.media import read_image
+from training.data import read_manifest
 from training.liveness_clips import ClipRow, read_finished, read_rows
+
+STILLS_SOURCE = "youtube_faces_udacity"
+_MIN_FACE_PX = 48
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,10 +56,7 @@ class Table:
 
 def measure(cache: Path) -> Table:
     """Figures of every finished clip; kept beside the clips under a name that changes with motion.py."""
-    # The syntax tree, so that a comment or a line break measures nothing anew.
-    source = "".join(ast.dump(ast.parse(inspect.getsource(m))) for m in (_regions, _figures, motion))
-    version = crc32(source.encode())
-    store = cache.parent / f"figures-{version:08x}"
+    store = cache.parent / f"figures-{_version():08x}"
     store.mkdir(exist_ok=True)
     rows, kept = [], []
     for row in read_rows(cache):
@@ -71,11 +76,8 @@ def measure(cache: Path) -> Table:
                 1 / max(float(np.median(gaps)), 1e-3),
                 np.log(clip.facts.size_bytes / clip.frames_rgb[0].size),
             ]
-            np.savez(
-                path, pooled=measured.pooled(), still=measured.still, spread=measured.still_spread, step=measured.step,
-                whole=measured.whole, frozen_s=measured.frozen_s, repeats=measured.repeats,
-                shortcuts=np.array([*facts, first.quality.brightness, first.quality.size_px], np.float32),
-            )  # fmt: skip
+            shortcuts = np.array([*facts, first.quality.brightness, first.quality.size_px], np.float32)
+            np.savez(path, pooled=measured.pooled(), frozen_s=measured.frozen_s, repeats=measured.repeats, shortcuts=shortcuts)
         with np.load(path) as stored:
             if stored["pooled"].size:
                 rows.append(row)
@@ -83,34 +85,36 @@ def measure(cache: Path) -> Table:
     return Table(rows, *(np.stack(column) for column in zip(*kept, strict=True)))
 
 
-_LIVE_PAIRS = "deepfacelive_pairs"
-_SHARES = {"live": 0.5, "real": 0.15}
-"""Of a family's attacks, what the live swaps and all other real sources weigh; the simulators have the rest."""
-_WEBCAMS = 0.4
-"""Of the bona fide, what the webcams of the live pairs weigh."""
+def measure_stills(data: Path, store: Path) -> NDArray[np.float32]:
+    """(N, figures of the interior) of video frames of many people: how much bona fide faces differ for reasons that are no attack.
 
-
-def balance(rows: Sequence[ClipRow], family: Sequence[str]) -> NDArray[np.float32]:
-    """(N,) weights for telling ``family`` from bona fide: both classes 0.5; within a class kind by kind (bona fide by source, attacks
-    by simulator or real source), within a kind subject by subject. Attacks of another family weigh nothing.
+    A few dozen people in clips cannot tell what makes faces differ; `STILLS_SOURCE` has hundreds, filmed and compressed like clips.
     """
-    members: dict[tuple[bool, str, str], list[int]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        if row.is_attack and row.attack_type not in family:
-            continue
-        share = "live" if row.source == _LIVE_PAIRS and not row.attack else "simulated" if row.attack else "real"
-        members[row.is_attack, share, row.attack or row.source].append(i)
-    weights = np.zeros(len(rows))
-    for (attack, share, _), chosen in members.items():
-        kinds = [k for k in members if k[0] == attack]
-        peers = sum(k[1] == share for k in kinds)
-        shares = {k[1]: (_SHARES if attack else {"live": _WEBCAMS}).get(k[1]) for k in kinds}
-        known = sum(v for v in shares.values() if v)
-        mass = shares[share] or (1 - known) / sum(v is None for v in shares.values())
-        subjects = Counter(rows[i].subject for i in chosen)
-        within = np.array([1 / subjects[rows[i].subject] for i in chosen])
-        weights[chosen] = 0.5 * mass / peers * within / within.sum()
-    for attack in (True, False):
-        side = np.array([r.is_attack == attack for r in rows])
-        weights[side] *= 0.5 / max(weights[side].sum(), 1e-9)
-    return weights.astype(np.float32)
+    path = store / f"stills-{_version():08x}.npy"
+    if not path.exists():
+        rows = []
+        for row in read_manifest(data):
+            if row.source != STILLS_SOURCE or row.split != "train":
+                continue
+            image, _ = read_image(data / row.path, Limits())
+            faces = face_finder().find(image)
+            if faces and face_square(faces[0])[1] >= _MIN_FACE_PX:
+                rows.append(_interior.row(View.follow(image, faces[0])))
+        np.save(path, np.array(rows, np.float32))
+    return np.asarray(np.load(path))
+
+
+def _version() -> int:
+    # The syntax tree, so that a comment or a line break measures nothing anew.
+    source = "".join(ast.dump(ast.parse(inspect.getsource(m))) for m in (_regions, _interior, _figures, motion))
+    return crc32(source.encode())
+
+
+def balance(rows: Sequence[ClipRow], family: Sequence[str]) -> NDArray[np.float64]:
+    """(N,) weights for telling ``family`` from bona fide: both classes 0.5; within a class kind by kind (bona fide by source, attacks
+    by simulator or real source). Attacks of another family weigh nothing.
+    """
+    kinds = [None if row.is_attack and row.attack_type not in family else (row.is_attack, row.attack or row.source) for row in rows]
+    counts = Counter(kinds)
+    sides = Counter(kind[0] for kind in counts if kind)
+    return np.array([0.5 / sides[k[0]] / counts[k] if k else 0.0 for k in kinds])

@@ -86,12 +86,12 @@ def degrade(rgb: UInt8Array, rng: np.random.Generator, gentle_share: float) -> U
     """
     side = rgb.shape[0]
     gentle = rng.random() < gentle_share
-    if not gentle and rng.random() < 0.45:
-        small = max(24, round(side * rng.uniform(0.4, 0.95)))
+    if not gentle and rng.random() < 0.5:
+        small = max(24, round(side * rng.uniform(0.3, 0.95)))
         way = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(3)]
         rgb = cv2.resize(cv2.resize(rgb, (small, small), interpolation=way), (side, side), interpolation=cv2.INTER_LINEAR)
-    if not gentle and rng.random() < 0.2:
-        rgb = cv2.GaussianBlur(rgb, (0, 0), float(rng.uniform(0.4, 1.4)))
+    if not gentle and rng.random() < 0.25:
+        rgb = cv2.GaussianBlur(rgb, (0, 0), float(rng.uniform(0.4, 2.2)))
     elif rng.random() < 0.1:
         soft = cv2.GaussianBlur(rgb, (0, 0), 1.0)
         amount = float(rng.uniform(0.2, 0.8))
@@ -117,7 +117,7 @@ def _recolour(rgb: UInt8Array, rng: np.random.Generator) -> UInt8Array:
     """Exposure, contrast, white balance, gamma and saturation as one table a channel; greyscale in one of ten."""
     levels = np.arange(256, dtype=np.float32) / 255
     gamma, gain, lift = np.exp(rng.normal(0, 0.2)), np.exp(rng.normal(0, 0.15)), rng.normal(0, 0.04)
-    balance = np.exp(rng.normal(0, 0.07, 3))
+    balance = np.exp(rng.normal(0, 0.1, 3))
     table = np.clip((levels[:, None] ** gamma * gain + lift) * balance[None], 0, 1)
     out: UInt8Array = cv2.LUT(rgb, (table * 255).astype(np.uint8).reshape(1, 256, 3))
     if rng.random() < 0.1:
@@ -131,6 +131,8 @@ def _recolour(rgb: UInt8Array, rng: np.random.Generator) -> UInt8Array:
 
 class PairSampler:
     """Draws (bona fide, attack) pairs: attacks balanced by species, then source or simulator; partners as close as can be.
+
+    Balanced by the square root of what there is: in equal shares, the ninety composites there are would be learnt by heart.
 
     The partner of a simulated attack is the very chip it was made from; of a real attack the same person's or source's
     bona fide chip where there is one, so that identity and camera carry no label.
@@ -171,24 +173,21 @@ class PairSampler:
             {k: dict(v) for k, v in made_groups.items()},
         )
         self._sources = sorted(self._bona_by_source)
-        # Square-root weights: large sources count more, but not in proportion.
-        sizes = np.sqrt([len(self._bona_by_source[s]) for s in self._sources])
-        self._source_p = sizes / sizes.sum()
 
     def draw(self, rng: np.random.Generator) -> tuple[tuple[ChipRow, Chip], tuple[ChipRow, Chip]]:
         real, bank = self._stores
         made = int(rng.random() < self._simulated)
         groups = self._groups[made]
-        by_group = groups[sorted(groups)[rng.integers(len(groups))]]
+        kinds = sorted(groups)
+        by_group = groups[_one_of(kinds, [sum(map(len, groups[k].values())) for k in kinds], rng)]
         names = sorted(by_group)
-        weights = np.sqrt([len(by_group[n]) for n in names])
-        members = by_group[names[rng.choice(len(names), p=weights / weights.sum())]]
+        members = by_group[_one_of(names, [len(by_group[n]) for n in names], rng)]
         a = members[rng.integers(len(members))]
         store = (real, bank)[made]
         row = store.rows[a]
         b = self._bona_at.get((row.path, row.frame)) if made else self._partner(row, rng)
         if b is None or rng.random() < 0.25:
-            pool = self._bona_by_source[self._sources[rng.choice(len(self._sources), p=self._source_p)]]
+            pool = self._bona_by_source[_one_of(self._sources, [len(self._bona_by_source[s]) for s in self._sources], rng)]
             b = pool[rng.integers(len(pool))]
         return (real.rows[b], real[b]), (row, store[a])
 
@@ -199,6 +198,12 @@ class PairSampler:
         person = self._bona_by_person.get((attack.source, attack.subject.split("+")[0]))
         pool = person or self._bona_by_source.get(attack.source)
         return pool[rng.integers(len(pool))] if pool else None
+
+
+def _one_of(names: Sequence[str], sizes: Sequence[int], rng: np.random.Generator) -> str:
+    """One name; large ones come more often, but not in proportion."""
+    weights = np.sqrt(sizes)
+    return names[rng.choice(len(names), p=weights / weights.sum())]
 
 
 def sample_of(

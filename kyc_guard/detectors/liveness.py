@@ -28,12 +28,11 @@ CODES = {
     "plane": "planar_motion",
     "life": "unlike_life",
     "light": "screen_flicker",
-    "returns": "pixels_return",
 }
 """Group of figures -> reason code when that group speaks for an attack more loudly than bona fide clips make it."""
 _KEY_FIGURES = (
-    "whole.plane_gain", "whole.match_gap", "whole.return_ratio", "whole.still_share", "whole.jitter_mouth", "whole.blink_range",
-    "still.fine_skin", "step.grain_skin", "whole.band_peak",
+    "whole.plane_gain", "whole.match_gap", "whole.jitter_mouth", "whole.blink_range", "still.fine_skin", "still.middle_rim",
+    "step.grain_skin", "whole.band_peak",
 )  # fmt: skip
 
 
