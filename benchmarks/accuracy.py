@@ -23,13 +23,14 @@ from benchmarks import figures, plots, simulated
 from benchmarks.accuracy_page import page
 from benchmarks.record import RESULTS, Goal, plain, save
 from benchmarks.shipped import DIGITAL, PHYSICAL, LoadVerifier, default_point
-from kyc_guard import evaluate, metrics
+from kyc_guard import evaluate
 from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
 from kyc_guard.evaluate import Scorer
 from kyc_guard.pipeline import Verifier
 from kyc_guard.progress import bar
-from kyc_guard.report import Presentation, Score, Table, write_whole
+from kyc_guard.reports import metrics
+from kyc_guard.reports.evaluation import Presentation, Score, Table, write_whole
 
 MANIFEST = Path(__file__).resolve().parents[2] / "shared" / "data" / "manifest.csv"
 SCORES = Path("out") / "accuracy"

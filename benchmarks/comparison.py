@@ -14,7 +14,7 @@ from benchmarks.record import between, share, table
 from benchmarks.shipped import DIGITAL, PHYSICAL
 from kyc_guard import evaluate
 from kyc_guard.errors import InputError
-from kyc_guard.report import Presentation, Score, Table
+from kyc_guard.reports.evaluation import Presentation, Score, Table
 
 
 def side_by_side(manifest: Path, files: Sequence[Path], *, split: str) -> dict[str, Any]:

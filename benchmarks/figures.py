@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from kyc_guard import metrics
-from kyc_guard.metrics import Rate
-from kyc_guard.report import Table
+from kyc_guard.reports import metrics
+from kyc_guard.reports.evaluation import Table
+from kyc_guard.reports.metrics import Rate
 from kyc_guard.types import Float64Array
 
 GROUP_AXES = ("race", "sex", "age")

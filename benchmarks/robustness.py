@@ -28,11 +28,11 @@ from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
 from kyc_guard.detectors.face_attack import FaceAttack
 from kyc_guard.errors import KycGuardError
-from kyc_guard.identity import identity
-from kyc_guard.metrics import Rate
 from kyc_guard.pipeline import Verifier
 from kyc_guard.progress import bar
-from kyc_guard.report import Presentation
+from kyc_guard.provenance import identity
+from kyc_guard.reports.evaluation import Presentation
+from kyc_guard.reports.metrics import Rate
 from kyc_guard.types import Face, UInt8Array
 
 NAMES = tuple((t.family, t.strength) for t in TRANSFORMS) + tuple(("face box", f"±{100 * a:.0f} %") for a in JITTERS)

@@ -22,10 +22,10 @@ from kyc_guard.attacks.mesh import yaw
 from kyc_guard.attacks.optics import jpeg
 from kyc_guard.config import Settings
 from kyc_guard.errors import KycGuardError
-from kyc_guard.metrics import Rate
 from kyc_guard.pipeline import Verifier
 from kyc_guard.progress import bar
-from kyc_guard.report import Presentation, Score, Table
+from kyc_guard.reports.evaluation import Presentation, Score, Table
+from kyc_guard.reports.metrics import Rate
 
 RESERVED = tuple(a for a in ATTACKS if a.held_out)
 

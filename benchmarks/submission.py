@@ -20,12 +20,13 @@ import cv2
 import numpy as np
 
 from benchmarks.timing import rivals
-from kyc_guard import batch, pool, specimen
+from kyc_guard import batch, pool
 from kyc_guard.config import Settings
 from kyc_guard.demo import portrait_rgb
-from kyc_guard.encode import jpeg
+from kyc_guard.documents import specimen
 from kyc_guard.faces import track_faces
 from kyc_guard.media import read_clip, read_image
+from kyc_guard.media.encode import jpeg
 from kyc_guard.pipeline import Verifier
 from kyc_guard.types import Modality, Submission, UInt8Array
 

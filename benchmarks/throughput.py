@@ -21,9 +21,9 @@ from benchmarks.record import RESULTS, Goal, machine, plain, save
 from benchmarks.throughput_page import page
 from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
-from kyc_guard.identity import identity
 from kyc_guard.pipeline import Verifier
 from kyc_guard.pool import default_workers
+from kyc_guard.provenance import identity
 
 _PARTS = ("nets", "submission")
 _ENOUGH = 50

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kyc_guard import pool
 from kyc_guard.config import Settings
 from kyc_guard.errors import InputError, SchemaError, UnreadableError
-from kyc_guard.identity import identity
-from kyc_guard.lines import LineFile
 from kyc_guard.progress import Advance, silent
+from kyc_guard.provenance import identity
+from kyc_guard.result_lines import LineFile
 from kyc_guard.types import Decision, Submission, inside
 
 if TYPE_CHECKING:

@@ -19,16 +19,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from kyc_guard import batch, demo_page
+from kyc_guard import batch
 from kyc_guard.attacks import ATTACKS, FaceImage
 from kyc_guard.attacks.clips import CLIP_ATTACKS
 from kyc_guard.attacks.optics import Pose
 from kyc_guard.config import Settings
-from kyc_guard.encode import jpeg, mp4, png
+from kyc_guard.documents.specimen import Holder, render, zone
 from kyc_guard.errors import InputError, UnreadableError
 from kyc_guard.faces import face_finder, face_square, square_crop
 from kyc_guard.media import read_clip
-from kyc_guard.specimen import Holder, render, zone
+from kyc_guard.media.encode import jpeg, mp4, png
+from kyc_guard.reports import demo_page
 from kyc_guard.types import Submission, UInt8Array
 
 HONEST = (

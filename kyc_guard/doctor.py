@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from kyc_guard.config import Policy, Settings, Thresholds
-from kyc_guard.encode import mp4, png
 from kyc_guard.errors import KycGuardError, ModelError
 from kyc_guard.media import read_clip
+from kyc_guard.media.encode import mp4, png
 from kyc_guard.pipeline import Verifier
 from kyc_guard.types import UInt8Array
 from kyc_guard.weights import Weights

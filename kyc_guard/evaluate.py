@@ -23,10 +23,10 @@ from kyc_guard.batch import verifier_on_one_core
 from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.errors import InputError, LimitError, SchemaError, UnreadableError
 from kyc_guard.fusion import fusion_weights
-from kyc_guard.identity import identity
-from kyc_guard.lines import LineFile
 from kyc_guard.progress import Advance, silent
-from kyc_guard.report import Presentation, Score, report_from_scores, write_whole
+from kyc_guard.provenance import identity
+from kyc_guard.reports.evaluation import Presentation, Score, report_from_scores, write_whole
+from kyc_guard.result_lines import LineFile
 from kyc_guard.types import inside
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from kyc_guard.config import Settings
 from kyc_guard.detectors.protocol import Bundle, Detector
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces import track_faces
-from kyc_guard.following import follow_face
+from kyc_guard.faces.following import follow_face
 from kyc_guard.media import read_clip, read_image
 from kyc_guard.types import Decision, Evidence, FaceTrack, Media, Modality, Reason, Signal, Submission
 

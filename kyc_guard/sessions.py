@@ -25,7 +25,7 @@ from threading import Lock
 from typing import Protocol, Self
 
 from kyc_guard.config import Policy
-from kyc_guard.movements import KINDS
+from kyc_guard.faces.movements import KINDS
 from kyc_guard.types import Challenge, Outcome, Reason
 
 _NONCE_BYTES = 32

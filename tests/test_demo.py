@@ -14,9 +14,10 @@ import pytest
 from fakes import MakeVerify, settings_in
 from typer.testing import CliRunner
 
-from kyc_guard import InputError, Settings, Submission, UnreadableError, demo, demo_page, media
+from kyc_guard import InputError, Settings, Submission, UnreadableError, demo, media
 from kyc_guard.cli import app
 from kyc_guard.faces import face_finder
+from kyc_guard.reports import demo_page
 from kyc_guard.types import UInt8Array
 
 

@@ -21,9 +21,10 @@ import fake_workers
 import pytest
 from fake_workers import SCORER
 
-from kyc_guard import evaluate, report
+from kyc_guard import evaluate
 from kyc_guard.errors import InputError, OutputError, SchemaError, UnreadableError
-from kyc_guard.report import Presentation, Score
+from kyc_guard.reports import evaluation as report
+from kyc_guard.reports.evaluation import Presentation, Score
 
 HEADER = "path,label,attack_type,source,subject,group,split\n"
 ROWS = [

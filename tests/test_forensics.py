@@ -16,9 +16,9 @@ from hypothesis.extra.numpy import arrays
 from makers import box, clip, patched
 
 from kyc_guard import forensics
-from kyc_guard._traces import edit_list, encoder_notes, has_c2pa
 from kyc_guard.config import Limits, Sampling
 from kyc_guard.media import read_clip
+from kyc_guard.media.traces import edit_list, encoder_notes, has_c2pa
 from kyc_guard.types import ContainerFacts, Edit, Float64Array, UInt8Array
 
 SIDE_PX = 96

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kyc_guard.config import Policy, Settings
-from kyc_guard.movements import KINDS
+from kyc_guard.faces.movements import KINDS
 from kyc_guard.sessions import STRESSING, MemoryStore, Rules, Session, Sessions, State
 from kyc_guard.types import Challenge, Outcome, Reason, Submission
 

@@ -77,7 +77,7 @@ def report(
 
     import torch
 
-    from kyc_guard.views import VIEWS
+    from kyc_guard.faces.views import VIEWS
     from training.chips import ChipStore
     from training.evaluate import score_split, summary
     from training.models import AttackNet

@@ -17,8 +17,8 @@ from kyc_guard.cli import reporting
 from kyc_guard.config import Settings, Thresholds
 from kyc_guard.detectors.face_attack import PHYSICAL, SPECIES
 from kyc_guard.errors import ModelError
-from kyc_guard.report import write_whole
-from kyc_guard.views import VIEWS
+from kyc_guard.faces.views import VIEWS
+from kyc_guard.reports.evaluation import write_whole
 from kyc_guard.weights import Weights
 
 HERE = Path(__file__).resolve().parent

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard.views import View
+from kyc_guard.faces.views import View
 from training.chips import ChipRow, ChipStore
 from training.models import PHYSICAL, AttackNet
 from training.sampling import STILL, cut

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from kyc_guard.config import Policy, Settings
 from kyc_guard.detectors.liveness import SPECIES
-from kyc_guard.metrics import auc, clopper_pearson
 from kyc_guard.motion import GROUPS, POOLED_NAMES
+from kyc_guard.reports.metrics import auc, clopper_pearson
 from training import liveness_clips
 from training.__main__ import CACHE, CONFIGS, DATA
 from training.discriminant import FAMILIES, LIVE_PAIRS, Array, Discriminant, Weighing, fit, platt

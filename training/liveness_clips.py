@@ -23,10 +23,10 @@ from kyc_guard.attacks.face_image import Attack, FaceImage
 from kyc_guard.attacks.reenact import REENACTMENTS
 from kyc_guard.attacks.swap import SWAPS
 from kyc_guard.config import Limits, Sampling
-from kyc_guard.encode import mp4
 from kyc_guard.errors import InputError
 from kyc_guard.faces import face_finder, face_square, measure, track_faces
 from kyc_guard.media import read_clip
+from kyc_guard.media.encode import mp4
 from kyc_guard.types import Clip, Face, FaceTrack, Float32Array, UInt8Array
 from training.data import ManifestRow, read_manifest
 

@@ -14,11 +14,11 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard import _figures, _interior, _regions, motion
-from kyc_guard._regions import View
 from kyc_guard.config import Limits
 from kyc_guard.faces import face_finder, face_square
 from kyc_guard.media import read_image
+from kyc_guard.motion import figures, interior, measuring, regions
+from kyc_guard.motion.regions import View
 from training.data import read_manifest
 from training.liveness_clips import ClipRow, read_finished, read_rows
 
@@ -66,7 +66,7 @@ def measure(cache: Path) -> Table:
             if len(burst.found) < 8 or len(track.found) < 2:
                 np.savez(path, pooled=np.zeros(0, np.float32))
                 continue
-            measured = motion.measure_motion(clip, track, burst)
+            measured = measuring.measure_motion(clip, track, burst)
             height, width = clip.frames_rgb.shape[1:3]
             gaps = np.diff(clip.burst_timestamps_s)
             first = next(f for f in track.faces if f is not None)
@@ -99,14 +99,14 @@ def measure_stills(data: Path, store: Path) -> NDArray[np.float32]:
             image, _ = read_image(data / row.path, Limits())
             faces = face_finder().find(image)
             if faces and face_square(faces[0])[1] >= _MIN_FACE_PX:
-                rows.append(_interior.row(View.follow(image, faces[0])))
+                rows.append(interior.row(View.follow(image, faces[0])))
         np.save(path, np.array(rows, np.float32))
     return np.asarray(np.load(path))
 
 
 def _version() -> int:
     # The syntax tree, so that a comment or a line break measures nothing anew.
-    source = "".join(ast.dump(ast.parse(inspect.getsource(m))) for m in (_regions, _interior, _figures, motion))
+    source = "".join(ast.dump(ast.parse(inspect.getsource(m))) for m in (regions, interior, figures, measuring))
     return crc32(source.encode())
 
 

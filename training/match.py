@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from kyc_guard.calibration import Platt
-from kyc_guard.embedding import MODEL_NAME, MODEL_SHA256, embedder, face_chip
 from kyc_guard.faces import face_finder, face_square
+from kyc_guard.faces.embedding import MODEL_NAME, MODEL_SHA256, embedder, face_chip
 from kyc_guard.types import Float32Array, Float64Array, UInt8Array
 from training.thresholds import THRESHOLDS, write_table
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from kyc_guard.faces import square_crop
+from kyc_guard.faces.views import View
 from kyc_guard.types import Float32Array, UInt8Array
-from kyc_guard.views import View
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore
 from training.models import PHYSICAL, SPECIES
 

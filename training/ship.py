@@ -11,7 +11,7 @@ import torch
 
 from kyc_guard.config import Settings
 from kyc_guard.doctor import write_selftest
-from kyc_guard.views import VIEWS
+from kyc_guard.faces.views import VIEWS
 from training.calibrate import fit, table
 from training.chips import ChipStore
 from training.evaluate import score_split, summary, views_of

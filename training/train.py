@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from kyc_guard.faces.views import VIEWS
 from kyc_guard.types import Float32Array
-from kyc_guard.views import VIEWS
 from training.chips import ChipStore
 from training.models import SPECIES, AttackNet, Output, normalise
 from training.sampling import Jitter, PairSampler, Sample, sample_of

@@ -16,11 +16,11 @@ from typing import Any, Self
 import numpy as np
 
 from kyc_guard.config import Thresholds
-from kyc_guard.consistency import Agreement, Limits, compare_claims, compare_visual_zone
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
+from kyc_guard.documents.consistency import Agreement, Limits, compare_claims, compare_visual_zone
+from kyc_guard.documents.mrz import Mrz
+from kyc_guard.documents.page import Page, read_page, sharpness
 from kyc_guard.errors import ConfigError, SchemaError
-from kyc_guard.mrz import Mrz
-from kyc_guard.page import Page, read_page, sharpness
 from kyc_guard.types import Evidence, Modality, Reason, Signal, Submission, UInt8Array
 
 FINDINGS = (

@@ -1,6 +1,6 @@
 """Is the face a presentation attack or a manipulated face: print, cut print, replay, mask, swap, composite, reenactment, generated.
 
-One net for each of `kyc_guard.views` looks at the whole face with its surround and at windows of native resolution, each with two
+One net for each of `kyc_guard.faces.views` looks at the whole face with its surround and at windows of native resolution, each with two
 answers: *physical* (shown to the camera) and *digital* (made in a computer). The views' logits are joined for each of the two by
 thresholds.toml; either suspicion suffices.
 """
@@ -17,9 +17,9 @@ from kyc_guard.calibration import Join, either
 from kyc_guard.config import Policy
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError
+from kyc_guard.faces.views import FACE, VIEWS, View
 from kyc_guard.runtime import Net
 from kyc_guard.types import Evidence, Face, Float32Array, Modality, Reason, Signal, UInt8Array
-from kyc_guard.views import FACE, VIEWS, View
 
 SPECIES = ("bona_fide", "print", "print_cut", "replay", "mask", "swap", "composite", "reenactment", "generated")
 """Order of the nets' species outputs."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from kyc_guard.calibration import Platt
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
-from kyc_guard.embedding import Embedder, distance, embedder, face_chip
-from kyc_guard.page import find_portrait
+from kyc_guard.documents.page import find_portrait
+from kyc_guard.faces.embedding import Embedder, distance, embedder, face_chip
 from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Modality, Reason, Signal, UInt8Array
 
 _MAX_FRAMES = 5

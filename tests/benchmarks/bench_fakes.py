@@ -14,8 +14,8 @@ from kyc_guard.calibration import Join
 from kyc_guard.config import Settings
 from kyc_guard.detectors.face_attack import FaceAttack
 from kyc_guard.detectors.protocol import Bundle
+from kyc_guard.faces.views import FACE, PATCH
 from kyc_guard.pipeline import Verifier
-from kyc_guard.views import FACE, PATCH
 
 POLICY = """
 [checks.face_attack]

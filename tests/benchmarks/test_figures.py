@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import figures
-from kyc_guard.report import Presentation, Score, Table
+from kyc_guard.reports.evaluation import Presentation, Score, Table
 
 
 def table(*rows: tuple[str, float | None, str, str]) -> Table:

@@ -16,8 +16,8 @@ from kyc_guard import evaluate
 from kyc_guard.config import Limits, Settings
 from kyc_guard.demo import portrait_rgb
 from kyc_guard.faces import face_finder, face_square
-from kyc_guard.metrics import Rate
-from kyc_guard.report import Presentation
+from kyc_guard.reports.evaluation import Presentation
+from kyc_guard.reports.metrics import Rate
 from kyc_guard.types import Face
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from kyc_guard.encode import png
 from kyc_guard.faces import face_finder, face_square, measure
+from kyc_guard.faces.views import FACE, PATCH, View
+from kyc_guard.media.encode import png
 from kyc_guard.types import UInt8Array
-from kyc_guard.views import FACE, PATCH, View
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore, ChipWriter
 from training.data import CALIBRATION_SOURCES, MAX_FACE_PX, ManifestRow, build_real_chips, cut_chip, read_manifest, split_of
 from training.evaluate import views_of

@@ -13,7 +13,7 @@ from skimage.data import chelsea
 
 from kyc_guard.attacks.face_image import SPECIES as SIMULATED
 from kyc_guard.detectors import face_attack
-from kyc_guard.views import VIEWS
+from kyc_guard.faces.views import VIEWS
 from training import models
 from training.models import AttackNet, Exported, load_imagenet, normalise
 from training.train import Config

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made_chips import SIDE_PX, attack, blotches, chip, fill, row, striped
 
-from kyc_guard.views import FACE, PATCH, View
+from kyc_guard.faces.views import FACE, PATCH, View
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore, ChipWriter
 from training.models import PHYSICAL, SPECIES
 from training.sampling import STILL, Jitter, PairSampler, Sample, cut, degrade, sample_of

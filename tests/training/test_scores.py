@@ -10,7 +10,7 @@ import pytest
 import torch
 from made_chips import attack, blotches, chip, fill, row
 
-from kyc_guard.views import FACE, PATCH
+from kyc_guard.faces.views import FACE, PATCH
 from training.chips import ChipStore, ChipWriter
 from training.evaluate import auc, score, score_split, summary, views_of
 from training.models import AttackNet

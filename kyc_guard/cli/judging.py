@@ -1,0 +1,140 @@
+"""Judging: one submission, many, the demo, and the health of this installation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kyc_guard.cli.frame import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERNAL, AsJson, Resume, TimeoutS, Workers, app, reporting, resumable
+from kyc_guard.config import Settings
+from kyc_guard.types import Decision, Submission
+
+
+@app.command()
+def verify(
+    submission_dir: Annotated[Path, typer.Argument(help="Folder with submission.toml, the selfie and the document.")],
+    as_json: AsJson = False,
+) -> None:
+    """Judge one submission. The exit code is the outcome: 0 accept, 10 retry, 11 review, 12 reject."""
+    from kyc_guard.pipeline import Verifier  # mediapipe and onnxruntime take seconds; --help must not wait for them
+
+    with reporting(as_json):
+        submission = Submission.from_dir(submission_dir)
+        with Verifier(Settings()) as verifier:
+            decision = verifier.verify(submission)
+        # allow_nan=False: a number that is none must become an error, never a result.
+        text = json.dumps(decision.to_json(), allow_nan=False)
+    if as_json:
+        print(text)
+    else:
+        show(decision)
+    raise typer.Exit(EXIT_CODES[decision.outcome])
+
+
+@app.command()
+def batch(
+    source: Annotated[Path, typer.Argument(help="Folder of submission folders, or a .csv or .jsonl manifest.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Result file: one JSON line a submission. Never overwritten.")],
+    workers: Workers = None,
+    resume: Resume = False,
+    timeout_s: TimeoutS = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Judge many submissions. Exit code 0 if all were judged, 2 if some lines are errors, 130 if interrupted."""
+    from kyc_guard.batch import run
+    from kyc_guard.progress import bar
+
+    with reporting(as_json), resumable():
+        summary = run(source, out, settings=Settings(), workers=workers, resume=resume, timeout_s=timeout_s, progress=bar)
+    if as_json:
+        print(json.dumps(summary.to_json()))
+    else:
+        table = Table(title=f"{summary.total} submissions, {summary.judged} judged in {summary.took_s:.1f} s", title_justify="left")
+        for column in ("outcome", "submissions", "top reasons and errors", "submissions"):
+            table.add_column(column, overflow="fold")
+        for (outcome, n), (reason, m) in zip_longest(summary.outcomes.most_common(), summary.reasons.most_common(8), fillvalue=("", "")):
+            table.add_row(outcome, str(n), Text(reason), str(m))
+        Console().print(table)
+    raise typer.Exit(EXIT_BAD_INPUT if summary.errors else 0)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Examine this installation: versions, models, policy, colour order, disk, speed. Exit code 1 when something fails."""
+    from kyc_guard.doctor import examine
+
+    with reporting(as_json):
+        checks = examine(Settings())
+    if as_json:
+        print(json.dumps({"ok": all(c.ok for c in checks), "checks": [asdict(c) for c in checks]}))
+    else:
+        table = Table(box=None)
+        for column in ("", "check", "found"):
+            table.add_column(column, overflow="fold")
+        for check in checks:
+            table.add_row("[green]ok[/]" if check.ok else "[bold red]FAIL[/]", check.name, Text(check.detail))
+        Console().print(table)
+    raise typer.Exit(0 if all(c.ok for c in checks) else EXIT_INTERNAL)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for submissions, results and the page; an earlier demo in it is replaced.")] = Path(
+        "demo-out"
+    ),
+    camera: Annotated[int | None, typer.Option(help="Record yourself with this camera (0 is usual) and judge that too.")] = None,
+    submissions: Annotated[Path | None, typer.Option(help="Judge your own submission folders too.")] = None,
+    data: Annotated[Path, typer.Option(help="Shared data; clips of real people are judged too where it exists.")] = Path("../shared/data"),
+    as_json: AsJson = False,
+) -> None:
+    """Build submissions from a public-domain portrait, judge them, and write a page with faces, scores and reasons."""
+    from kyc_guard.demo import HONEST, run
+    from kyc_guard.reports.demo_page import tally
+
+    with reporting(as_json):
+        shown = run(out, Settings(), camera=camera, own=submissions, data=data)
+    if as_json:
+        print(json.dumps({"notice": HONEST, "page": str(out / "index.html"), "judged": [{"truth": s.truth, **s.line} for s in shown]}))
+        return
+    table = Table(box=None)
+    for column in ("submission", "in truth", "outcome", "P(attack)", "reasons"):
+        table.add_column(column, overflow="fold")
+    for one in shown:
+        score = "-" if one.score is None else f"{one.score:.3f}"
+        table.add_row(Text(one.id), one.truth, f"[bold]{one.outcome}[/]", score, Text(gravest(r["code"] for r in one.reasons)))
+    console = Console()
+    console.print(table)
+    for sentence in (*tally(shown), HONEST, f"Page with faces, scores and reasons: {out / 'index.html'}"):
+        console.print(sentence, markup=False, highlight=False)
+
+
+def gravest(codes: Iterable[str], count: int = 3) -> str:
+    """The first few of ``codes``, which come gravest first, and how many more there are."""
+    every = list(codes)
+    return ", ".join(every[:count]) + (f" +{len(every) - count}" if len(every) > count else "")
+
+
+def show(decision: Decision) -> None:
+    """One decision for human eyes, on stdout."""
+    table = Table(title=Text(f"{decision.submission}: {decision.outcome.upper()}"), title_justify="left")
+    for column in ("check", "P(attack)", "reasons"):
+        table.add_column(column, overflow="fold")
+    for signal in decision.signals:
+        score = "could not judge" if signal.score is None else f"{signal.score:.3f}"
+        # Text, because file names in a reason may look like markup.
+        table.add_row(signal.detector, score, Text("\n".join(f"{r.code}: {r.detail}" for r in signal.reasons)))
+    console = Console()
+    console.print(table)
+    for reason in decision.reasons:
+        console.print(f"- {reason.code}: {reason.detail}", markup=False, highlight=False)
+    console.print(f"Told the applicant: {decision.message}", markup=False, highlight=False)

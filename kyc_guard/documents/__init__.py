@@ -1,0 +1,1 @@
+"""Reading identity documents: zones, print, dates, names, and whether they agree."""

@@ -1,0 +1,373 @@
+"""Machine-readable zones: text in, fields and check results out; fields in, lines out. No images, no clock.
+
+Formats TD1 (cards, 3 x 30), TD2 (2 x 36), TD3 (passports, 2 x 44), MRV-A and MRV-B (visas).
+A character is repaired only where its position allows one kind of character and the character read is a known optical
+confusion of that kind; repairs are counted, never silent.
+
+Source: ICAO Doc 9303, parts 3 (check digits, transliteration), 4 (TD3), 5 (TD1), 6 (TD2), 7 (MRV).
+"""
+
+# ruff: noqa: RUF001 (what OCR makes of a filler is ambiguous by nature)
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import cycle
+from types import MappingProxyType
+
+from kyc_guard.documents.dates import PartialDate, zone_date
+from kyc_guard.documents.names import transliterate
+
+FILLER = "<"
+_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789<")
+_WEIGHTS = (7, 3, 1)
+
+# What OCR makes of a filler; none of these can stand in a zone.
+_FILLER_GLYPHS = str.maketrans({"«": "<<", "‹": "<", "＜": "<", "≤": "<", "〈": "<", "《": "<<", "く": "<", "(": "<", "[": "<", "{": "<"})
+_TO_DIGIT = str.maketrans("OQDILZSGB", "000112568")
+_TO_LETTER = str.maketrans("0125681", "OIZSGBI")
+_TO_FILLER = frozenset("KLC")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where a field stands: ``lines[line][start:stop]``, ``check`` the column of its check digit on the same line."""
+
+    name: str
+    kind: str
+    """alpha, date, alnum, names, sex or check."""
+    line: int
+    start: int
+    stop: int
+    check: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One layout of part 4, 5, 6 or 7."""
+
+    name: str
+    rows: int
+    width: int
+    codes: str
+    """First letters a document code of this format may have."""
+    fields: tuple[Field, ...]
+    composite: tuple[tuple[int, int, int], ...] = ()
+    """(line, start, stop) pieces under the composite digit, which ends the second line; empty for visas."""
+
+
+def _two_line(name: str, width: int, codes: str, optional: Field, composite: tuple[tuple[int, int, int], ...]) -> Format:
+    return Format(
+        name,
+        2,
+        width,
+        codes,
+        (
+            Field("document_code", "alpha", 0, 0, 2),
+            Field("issuing_state", "alpha", 0, 2, 5),
+            Field("names", "names", 0, 5, width),
+            Field("document_number", "alnum", 1, 0, 9, 9),
+            Field("nationality", "alpha", 1, 10, 13),
+            Field("birth_date", "date", 1, 13, 19, 19),
+            Field("sex", "sex", 1, 20, 21),
+            Field("expiry_date", "date", 1, 21, 27, 27),
+            optional,
+        ),
+        composite,
+    )
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        f.name: f
+        for f in (
+            Format(
+                "TD1",
+                3,
+                30,
+                "ACI",
+                (
+                    Field("document_code", "alpha", 0, 0, 2),
+                    Field("issuing_state", "alpha", 0, 2, 5),
+                    Field("document_number", "alnum", 0, 5, 14, 14),
+                    Field("optional", "alnum", 0, 15, 30),
+                    Field("birth_date", "date", 1, 0, 6, 6),
+                    Field("sex", "sex", 1, 7, 8),
+                    Field("expiry_date", "date", 1, 8, 14, 14),
+                    Field("nationality", "alpha", 1, 15, 18),
+                    Field("optional_2", "alnum", 1, 18, 29),
+                    Field("names", "names", 2, 0, 30),
+                ),
+                ((0, 5, 30), (1, 0, 7), (1, 8, 15), (1, 18, 29)),
+            ),
+            _two_line("TD2", 36, "ACI", Field("optional", "alnum", 1, 28, 35), ((1, 0, 10), (1, 13, 20), (1, 21, 35))),
+            _two_line("TD3", 44, "P", Field("optional", "alnum", 1, 28, 42, 42), ((1, 0, 10), (1, 13, 20), (1, 21, 43))),
+            _two_line("MRV-A", 44, "V", Field("optional", "alnum", 1, 28, 44), ()),
+            _two_line("MRV-B", 36, "V", Field("optional", "alnum", 1, 28, 36), ()),
+        )
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mrz:
+    """A zone that was read. Names have blanks for single fillers.
+
+    Attributes:
+        lines: the zone after repair.
+        checks: field name -> its check digit holds; ``composite`` where the format has one. Visas have no composite.
+        repaired: characters changed, inserted or removed to make the text fit its format.
+        names_truncated: the names fill their field, so they may go on.
+    """
+
+    format: str
+    lines: tuple[str, ...]
+    document_code: str
+    issuing_state: str
+    surname: str
+    given_names: str
+    document_number: str
+    nationality: str
+    birth_date: PartialDate
+    sex: str
+    """M, F or X (unspecified, ``<`` in the zone)."""
+    expiry_date: PartialDate
+    optional: str
+    optional_2: str
+    checks: Mapping[str, bool]
+    repaired: int
+    names_truncated: bool
+
+    @property
+    def failed_checks(self) -> tuple[str, ...]:
+        return tuple(name for name, holds in self.checks.items() if not holds)
+
+    @property
+    def merit(self) -> tuple[int, int]:
+        """Orders readings of one text, the best highest: valid check digits less failed ones, then fewest repairs."""
+        return len(self.checks) - 2 * len(self.failed_checks), -self.repaired
+
+
+def check_digit(text: str) -> str:
+    """The 7-3-1 check digit of ``text`` (A-Z, 0-9, ``<``).
+
+    It misses substitutions of characters whose values differ by a multiple of 10, among them the misreadings G for 6 and
+    L or B for 1 (fillers count as 0), and some exchanges of neighbours. Source: ICAO 9303-3, 4.9.
+    """
+    return str(sum(_value(c) * w for c, w in zip(text, cycle(_WEIGHTS), strict=False)) % 10)
+
+
+def _value(character: str) -> int:
+    return 0 if character == FILLER else int(character, 36)
+
+
+def parse(lines: Sequence[str], *, today: date) -> Mrz | None:
+    """Read 2 or 3 lines of OCR text as a machine-readable zone.
+
+    Args:
+        lines: one string a line; blanks, lower case, accents and look-alike brackets are allowed.
+        today: settles the century of two-digit years: a birth lies in the past, an expiry within 50 years of today.
+
+    Returns:
+        The reading with the most valid check digits, then the fewest repairs; ``None`` if no format fits. Check digits may
+        have failed: see `Mrz.checks`.
+    """
+    normal = [_normalise(line) for line in lines]
+    if any(line is None for line in normal):
+        return None
+    pairs = [pair for pair in normal if pair is not None]
+    readings = (_read(f, pairs, today) for f in FORMATS.values() if f.rows == len(pairs))
+    return max((r for r in readings if r is not None), key=lambda r: r.merit, default=None)
+
+
+def find(texts: Sequence[str], *, today: date) -> tuple[Mrz, range] | None:
+    """The best zone among neighbouring ``texts`` in reading order, and which of them it spans; ``None`` if there is none."""
+    found = (
+        (reading, range(start, start + rows))
+        for rows in (2, 3)
+        for start in range(len(texts) - rows + 1)
+        if (reading := parse(texts[start : start + rows], today=today)) is not None
+    )
+    return max(found, key=lambda pair: pair[0].merit, default=None)
+
+
+def _normalise(text: str) -> tuple[str, int] | None:
+    """The line in the zone's alphabet and how many look-alikes were replaced; ``None`` if it cannot belong to a zone."""
+    plain = "".join(text.upper().split())
+    mapped = "".join(c for c in unicodedata.normalize("NFKD", plain.translate(_FILLER_GLYPHS)).upper() if not unicodedata.combining(c))
+    if not mapped or not _ALPHABET.issuperset(mapped):
+        return None
+    return mapped, sum(c not in _ALPHABET for c in plain)
+
+
+def _read(layout: Format, lines: Sequence[tuple[str, int]], today: date) -> Mrz | None:
+    fitted: list[str] = []
+    repaired = 0
+    for text, replaced in lines:
+        fit = _fit(text, layout.width)
+        if fit is None:
+            return None
+        fitted.append(fit)
+        repaired += replaced + abs(len(text) - layout.width)
+    zone = [list(line) for line in fitted]
+    for field in layout.fields:
+        zone[field.line][field.start : field.stop] = _repair(field.kind, fitted[field.line][field.start : field.stop])
+        if field.check is not None:
+            zone[field.line][field.check] = _repair("check", fitted[field.line][field.check])
+    if layout.composite:
+        zone[1][-1] = _repair("check", fitted[1][-1])
+    final = tuple("".join(line) for line in zone)
+    if final[0][0] not in layout.codes:
+        return None
+    repaired += sum(a != b for before, after in zip(fitted, final, strict=True) for a, b in zip(before, after, strict=True))
+    raw = {f.name: final[f.line][f.start : f.stop] for f in layout.fields}
+    number, optional, number_holds = _document_number(layout, final, raw)
+    checks = {"document_number": number_holds}
+    for field in layout.fields:
+        if field.check is not None and field.name != "document_number":
+            checks[field.name] = _holds(raw[field.name], final[field.line][field.check], may_be_empty=field.name == "optional")
+    if layout.composite:
+        checks["composite"] = check_digit("".join(final[i][a:b] for i, a, b in layout.composite)) == final[1][-1]
+    surname, _, given = raw["names"].rstrip(FILLER).partition("<<")
+    return Mrz(
+        format=layout.name,
+        lines=final,
+        document_code=_plain(raw["document_code"]),
+        issuing_state=_plain(raw["issuing_state"]),
+        surname=_plain(surname),
+        given_names=_plain(given),
+        document_number=number,
+        nationality=_plain(raw["nationality"]),
+        birth_date=zone_date(raw["birth_date"], today, in_past=True),
+        sex=raw["sex"] if raw["sex"] in "MF" else "X",
+        expiry_date=zone_date(raw["expiry_date"], today, in_past=False),
+        optional=_plain(optional),
+        optional_2=_plain(raw.get("optional_2", "")),
+        checks=MappingProxyType(checks),
+        repaired=repaired,
+        names_truncated=not raw["names"].endswith(FILLER),
+    )
+
+
+def _fit(text: str, width: int) -> str | None:
+    """``text`` at ``width`` by stretching or shrinking its longest run of fillers; ``None`` if it has no run to do so.
+
+    OCR miscounts long runs. A run below three is never touched: ``<<`` divides surname from given names.
+    """
+    missing = width - len(text)
+    if missing == 0:
+        return text
+    runs = max(re.finditer(r"<{3,}", text), key=lambda m: m.end() - m.start(), default=None)
+    if runs is None:
+        return None
+    length = runs.end() - runs.start() + missing
+    # A run that has to more than double was not miscounted; this is some other line.
+    if not 3 <= length <= 2 * (runs.end() - runs.start()):
+        return None
+    return text[: runs.start()] + FILLER * length + text[runs.end() :]
+
+
+def _repair(kind: str, text: str) -> str:
+    match kind:
+        case "check":
+            return text if text == FILLER else text.translate(_TO_DIGIT)
+        case "date":
+            # K and C have no digit they could be; L has (1), so it is taken for that.
+            return "".join(FILLER if c in "KC" else c for c in text).translate(_TO_DIGIT)
+        case "alpha":
+            return text.translate(_TO_LETTER)
+        case "sex":
+            return FILLER if text in _TO_FILLER else text
+        case "names":
+            # Three fillers end the names: all that follows is filler.
+            head, end, tail = text.translate(_TO_LETTER).partition("<<<")
+            return head + end + "".join(FILLER if c in _TO_FILLER else c for c in tail)
+        case _:
+            return text
+
+
+def _document_number(layout: Format, lines: Sequence[str], raw: Mapping[str, str]) -> tuple[str, str, bool]:
+    """Number, remaining optional data, and whether the check digit holds; knows the long numbers of TD1 and TD2.
+
+    A number over nine characters has a filler in the place of its check digit and goes on, check digit last, in the
+    optional data. Source: ICAO 9303-5, 4.2.2.1 note j and 9303-6, 4.2.2.1 note j.
+    """
+    field = next(f for f in layout.fields if f.name == "document_number")
+    assert field.check is not None
+    text, digit = raw["document_number"], lines[field.line][field.check]
+    if digit == FILLER and layout.name in {"TD1", "TD2"} and FILLER not in text:
+        tail, _, rest = raw["optional"].partition(FILLER)
+        if len(tail) >= 2:
+            number = text + tail[:-1]
+            return number, rest, check_digit(number) == tail[-1].translate(_TO_DIGIT)
+    return text.replace(FILLER, ""), raw["optional"], check_digit(text) == digit
+
+
+def _holds(text: str, digit: str, *, may_be_empty: bool) -> bool:
+    if digit == FILLER:
+        return may_be_empty and not text.strip(FILLER)
+    return check_digit(text) == digit
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace(FILLER, " ").split())
+
+
+def encode(
+    layout: str,
+    *,
+    document_code: str,
+    issuing_state: str,
+    surname: str,
+    given_names: str,
+    document_number: str,
+    nationality: str,
+    birth_date: str,
+    sex: str,
+    expiry_date: str,
+    optional: str = "",
+    optional_2: str = "",
+) -> tuple[str, ...]:
+    """The lines of a zone, with all check digits.
+
+    ``layout`` is a key of `FORMATS`; names may be any Latin or Cyrillic text and are cut where they do not fit; dates are
+    YYMMDD with ``<<`` for unknown parts; ``sex`` is M, F or X.
+
+    Raises:
+        ValueError: unknown format, a value that does not fit its field, or characters no zone can hold.
+    """
+    if layout not in FORMATS:
+        raise ValueError(f"unknown MRZ format {layout!r}; use one of {', '.join(FORMATS)}")
+    form = FORMATS[layout]
+    names = transliterate(surname).replace(" ", FILLER) + "<<" + transliterate(given_names).replace(" ", FILLER)
+    number, tail = document_number, ""
+    if len(number) > 9 and layout in {"TD1", "TD2"}:
+        number, tail = number[:9], f"{number[9:]}{check_digit(number)}{FILLER}"
+    values = {
+        "document_code": document_code,
+        "issuing_state": issuing_state,
+        "names": names.rstrip(FILLER)[: next(f.stop - f.start for f in form.fields if f.name == "names")],
+        "document_number": number,
+        "nationality": nationality,
+        "birth_date": birth_date,
+        "sex": FILLER if sex == "X" else sex,
+        "expiry_date": expiry_date,
+        "optional": (tail + optional.replace(" ", FILLER)).rstrip(FILLER) if tail else optional.replace(" ", FILLER),
+        "optional_2": optional_2.replace(" ", FILLER),
+    }
+    rows = [[FILLER] * form.width for _ in range(form.rows)]
+    for field in form.fields:
+        value = values[field.name]
+        if len(value) > field.stop - field.start or not _ALPHABET.issuperset(value):
+            raise ValueError(f"{field.name} {value!r} does not fit {field.stop - field.start} MRZ characters")
+        padded = value.ljust(field.stop - field.start, FILLER)
+        rows[field.line][field.start : field.stop] = padded
+        if field.check is not None and not (field.name == "document_number" and tail):
+            rows[field.line][field.check] = check_digit(padded)
+    if form.composite:
+        rows[1][-1] = check_digit("".join("".join(rows[i][a:b]) for i, a, b in form.composite))
+    return tuple("".join(row) for row in rows)

@@ -1,0 +1,157 @@
+"""One picture of a document: which way up it lies, what is written on it, where its zone and its portrait are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+import cv2
+import numpy as np
+
+from kyc_guard.documents import mrz
+from kyc_guard.documents.mrz import Mrz
+from kyc_guard.documents.ocr import TextLine, join_rows, read_text
+from kyc_guard.faces import face_finder
+from kyc_guard.types import Face, Float32Array, UInt8Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """What was found on one picture; all boxes in pixels of ``image_rgb``."""
+
+    image_rgb: UInt8Array
+    """(H, W, 3) uint8 RGB, turned upright."""
+    quarter_turns: int
+    """Counter-clockwise turns that made it upright."""
+    lines: tuple[TextLine, ...]
+    """The legible text outside the machine-readable zone."""
+    mrz: Mrz | None
+    mrz_xyxy: Float32Array | None
+    """(4,) float32."""
+    mrz_confidence: float
+    """0..1, the recogniser's, lowest over the zone's lines; 0 without a zone."""
+    portrait: Face | None
+
+
+def sharpness(image_rgb: UInt8Array) -> float:
+    """Variance of the Laplacian of the page at 1000 px length; low = blurred. (H, W, 3) uint8 RGB."""
+    height, width = image_rgb.shape[:2]
+    unit = 1000 / max(height, width)
+    size = (max(1, round(width * unit)), max(1, round(height * unit)))
+    way = cv2.INTER_AREA if unit < 1 else cv2.INTER_LINEAR
+    grey = cv2.cvtColor(cv2.resize(image_rgb, size, interpolation=way), cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+# Portraits of travel documents look straight ahead within these. Source: ISO/IEC 19794-5, 7.2.2, asked for by ICAO 9303-3, 3.9.
+_PORTRAIT_YAW_DEG = 5.0
+_PORTRAIT_ROLL_DEG = 8.0
+
+
+def find_portrait(image_rgb: UInt8Array) -> tuple[UInt8Array, Face, int] | None:
+    """The portrait of a page: the page turned so that it stands upright, its largest face (smaller ones are ghost prints), the turns.
+
+    The mesh fits itself onto upside-down faces too, but askew: the most frontal fit of the four turns is the upright one.
+
+    Args:
+        image_rgb: (H, W, 3) uint8 RGB.
+    """
+    fits: list[tuple[float, int, Face]] = []
+    for turns in range(4):
+        faces = [f for f in face_finder().find(_turned(image_rgb, turns)) if abs(f.roll_deg) < 45]
+        if not faces:
+            continue
+        fits.append((abs(faces[0].yaw_deg) + abs(faces[0].roll_deg), turns, faces[0]))
+        if abs(faces[0].yaw_deg) <= _PORTRAIT_YAW_DEG and abs(faces[0].roll_deg) <= _PORTRAIT_ROLL_DEG:
+            break
+    if not fits:
+        return None
+    _, turns, face = min(fits, key=lambda fit: fit[0])
+    return _turned(image_rgb, turns), face, turns
+
+
+def _turned(image_rgb: UInt8Array, quarter_turns: int) -> UInt8Array:
+    return np.ascontiguousarray(np.rot90(image_rgb, quarter_turns))
+
+
+def read_page(image_rgb: UInt8Array, *, today: date, threads: int = 1) -> Page:
+    """Read one page. The portrait says which way up to try first; a zone outvotes it, since meshes fit themselves onto anything.
+
+    Args:
+        image_rgb: (H, W, 3) uint8 RGB.
+        today: settles the century of two-digit years.
+        threads: of the OCR session.
+    """
+    found = find_portrait(image_rgb)
+    start = 0 if found is None else found[2]
+    best = _read(_turned(image_rgb, start), start, today, threads)
+    sideways = _sideways(best.lines)
+    if best.mrz is None and (sideways or found is None or start != 0):
+        others = [(start + step) % 4 for step in ((1, 3) if sideways else (2,))]
+        pages = [best, *(_read(_turned(image_rgb, turns), turns, today, threads) for turns in others)]
+        best = max(pages, key=lambda page: (page.mrz is not None, sum(len(line.text) * line.confidence for line in page.lines)))
+    if found is not None and found[2] == best.quarter_turns:
+        return replace(best, portrait=found[1])
+    faces = face_finder().find(best.image_rgb)
+    return replace(best, portrait=faces[0] if faces else None)
+
+
+def _sideways(lines: Sequence[TextLine]) -> bool:
+    """Whether most characters stand in boxes taller than wide."""
+    tall = sum(len(line.text) for line in lines if line.height_px > line.box_xyxy[2] - line.box_xyxy[0])
+    return 2 * tall > sum(len(line.text) for line in lines)
+
+
+def _read(image_rgb: UInt8Array, turns: int, today: date, threads: int) -> Page:
+    lines = read_text(image_rgb, threads=threads)
+    if _sideways(lines):
+        # The recogniser turns upended lines by itself, but their order is lost.
+        return Page(image_rgb, turns, lines, None, None, 0.0, None)
+    zone = _find_zone(lines, today)
+    if any("<<" in line.text for line in lines) if zone is None else zone.reading.failed_checks:
+        # A second look at the place alone, enlarged, often reads what a page-sized look could not.
+        closer = _closer_look(image_rgb, zone, today, threads)
+        if closer is not None and (zone is None or closer.reading.merit > zone.reading.merit):
+            zone = closer
+    if zone is None:
+        return Page(image_rgb, turns, lines, None, None, 0.0, None)
+    left, top, right, bottom = zone.box_xyxy
+    outside = tuple(x for x in lines if not (top <= x.middle_px <= bottom and x.box_xyxy[0] < right and x.box_xyxy[2] > left))
+    return Page(image_rgb, turns, outside, zone.reading, zone.box_xyxy, zone.confidence, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Zone:
+    reading: Mrz
+    box_xyxy: Float32Array
+    confidence: float
+
+
+def _find_zone(lines: Sequence[TextLine], today: date) -> _Zone | None:
+    for rows in (lines, join_rows(lines)):
+        found = mrz.find([row.text for row in rows], today=today)
+        if found is not None:
+            reading, span = found
+            members = [rows[i] for i in span]
+            boxes = np.stack([m.box_xyxy for m in members])
+            box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)]).astype(np.float32)
+            return _Zone(reading, box, min(m.confidence for m in members))
+    return None
+
+
+def _closer_look(image_rgb: UInt8Array, zone: _Zone | None, today: date, threads: int) -> _Zone | None:
+    height, width = image_rgb.shape[:2]
+    if zone is None:
+        x0, y0, x1, y1 = 0, height // 2, width, height
+    else:
+        margin = (zone.box_xyxy[3] - zone.box_xyxy[1]) / 2
+        x0, y0 = (max(0, int(v - margin)) for v in zone.box_xyxy[:2])
+        x1, y1 = min(width, int(zone.box_xyxy[2] + margin)), min(height, int(zone.box_xyxy[3] + margin))
+    crop = image_rgb[y0:y1, x0:x1]
+    larger: UInt8Array = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    again = _find_zone(read_text(larger, threads=threads), today)
+    if again is None:
+        return None
+    box = again.box_xyxy / 2 + np.array([x0, y0, x0, y0], np.float32)
+    return replace(again, box_xyxy=box.astype(np.float32))

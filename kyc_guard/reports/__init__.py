@@ -1,0 +1,1 @@
+"""What is shown to people: error rates, evaluation reports, the demo page."""
