@@ -1,8 +1,9 @@
 """Many submissions, one result line each, in a file that a killed run leaves whole and ``resume`` goes on with.
 
-A line is a decision (see `Decision.to_json`) or ``{"submission": ID, "outcome": "error", "error": {...}}``. Lines stand in
-the order in which the submissions were done; ``took_ms`` is the only field in them that depends on the clock. After a
-kill and a resume the file equals that of an uninterrupted run, sorted and without ``took_ms``.
+A line is a decision (see `Decision.to_json`) with the ``device`` that the client declared, or
+``{"submission": ID, "outcome": "error", "error": {...}}``. Lines stand in the order in which the submissions were done;
+``took_ms`` is the only field in them that depends on the clock. After a kill and a resume the file equals that of an
+uninterrupted run, sorted and without ``took_ms``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ Verify: TypeAlias = Callable[[Submission], Decision]
 ERROR = "error"
 """The outcome of a line that holds no decision."""
 
+_DEVICE_FIELDS = ("platform", "model", "camera")
+"""What of the declared device `kyc_guard.monitor` counts; the rest would only make lines longer."""
 _CSV_COLUMNS = {"id", "subject", "selfie", "document"}
 _LINE_STARTS = b'{"submission": '
 
@@ -52,6 +55,14 @@ class Job:
     root: Path
     data: Mapping[str, Any] | None = None
     error: InputError | None = None
+
+    def submission(self) -> Submission:
+        """What was named; raises InputError where that cannot be judged."""
+        if self.error is not None:
+            raise self.error
+        if self.data is None:
+            return Submission.from_dir(self.root)
+        return Submission.from_mapping(self.data, root=self.root, default_id=self.id, source=self.place)
 
 
 @dataclass(slots=True)
@@ -161,6 +172,23 @@ def run(
     return summary
 
 
+def submissions(source: Path) -> Iterator[tuple[str, Submission | InputError]]:
+    """Id and content of every submission, or why it cannot be judged, for commands that look at all of them together.
+
+    Args:
+        source: the folder of one submission, or a source of `run`.
+
+    Raises:
+        InputError: ``source`` cannot be read or is empty.
+    """
+    one = (source / "submission.toml").is_file()
+    for job in [Job(source.resolve().name, str(source), source)] if one else _pending(source, _places(source), set()):
+        try:
+            yield job.id, job.submission()
+        except InputError as error:
+            yield job.id, error
+
+
 @dataclass(frozen=True, slots=True)
 class _Judge:
     """Job -> result line, in a worker process."""
@@ -172,13 +200,9 @@ class _Judge:
 
         def judge(job: Job) -> str:
             try:
-                if job.error is not None:
-                    raise job.error
-                if job.data is None:
-                    submission = Submission.from_dir(job.root)
-                else:
-                    submission = Submission.from_mapping(job.data, root=job.root, default_id=job.id, source=job.place)
+                submission = job.submission()
                 row = verify(submission).to_json()
+                row["device"] = {k: str(submission.device[k]) for k in _DEVICE_FIELDS if k in submission.device}
             except InputError as error:
                 return _error_line(job.id, type(error).__name__, error.problem, path=error.path, remedy=error.remedy)
             # allow_nan=False: a number that is none must become an error line, never a result.

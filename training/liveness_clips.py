@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard.attacks.clips import CLIP_ATTACKS, ClipAttack
+from kyc_guard.attacks.clips import CLIP_ATTACKS, ClipAttack, Tracking, framewise
 from kyc_guard.attacks.face_image import Attack, FaceImage
 from kyc_guard.attacks.reenact import REENACTMENTS
 from kyc_guard.attacks.swap import SWAPS
@@ -261,17 +261,13 @@ def _framewise(
     """The still simulator at every frame: the same draw throughout, the mesh trailing and trembling as a tracker's does, now and
     then a frame drawn anew.
     """
-    seed = int(rng.integers(2**31))
-    follow, tremble, slip = float(rng.uniform(0.35, 1.0)), float(rng.choice((0.0, 0.002, 0.005))), float(rng.choice((0.0, 0.0, 0.03)))
-    out = np.empty_like(frames)
-    smooth = meshes[0]
-    for i, (frame, mesh) in enumerate(zip(frames, meshes, strict=True)):
-        smooth = (smooth + np.float32(follow) * (mesh - smooth)).astype(np.float32)
-        size = float(np.ptp(mesh, axis=0).max())
-        seen = (smooth + rng.normal(0, tremble * size, size=2)).astype(np.float32)
-        now = seed if rng.random() >= slip else int(rng.integers(2**31))
-        out[i] = attack.apply(np.random.default_rng(now), FaceImage(frame, seen), donor).image_rgb
-    return out
+    tracking = Tracking(
+        seed=int(rng.integers(2**31)),
+        follow=float(rng.uniform(0.35, 1.0)),
+        tremble=float(rng.choice((0.0, 0.002, 0.005))),
+        slip=float(rng.choice((0.0, 0.0, 0.03))),
+    )
+    return framewise(rng, attack, frames, meshes, donor, tracking=tracking)
 
 
 def _donor(data: Path, rng: np.random.Generator, row: ClipRow, donors: Sequence[ManifestRow]) -> FaceImage | None:

@@ -7,7 +7,7 @@ Every clip has one set of optics, drawn once; hands move it smoothly. Frames are
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from kyc_guard.attacks import printing, screen
-from kyc_guard.attacks.face_image import SPECIES, FaceImage
+from kyc_guard.attacks.face_image import SPECIES, Attack, FaceImage
 from kyc_guard.attacks.optics import Pose, Rng, chance, light_of, uniform
 from kyc_guard.types import Float32Array, UInt8Array
 
@@ -99,6 +99,36 @@ def loop(rng: Rng, frames_rgb: UInt8Array, landmarks_px: Float32Array, *, there_
         order = steps % length
     repeated: UInt8Array = frames_rgb[start + order]
     return repeated
+
+
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """How well a program that edits every frame follows the face.
+
+    Attributes:
+        seed: of the edit, the same at every frame. follow: 0..1, how far its mesh moves to the true one with each frame.
+        tremble: deviation of its place, in faces. slip: probability that a frame is edited with another draw.
+    """
+
+    seed: int
+    follow: float = 1.0
+    tremble: float = 0.0
+    slip: float = 0.0
+
+
+def framewise(
+    rng: Rng, attack: Attack, frames_rgb: UInt8Array, meshes_px: Sequence[Float32Array], donor: FaceImage | None, *, tracking: Tracking
+) -> UInt8Array:
+    """A picture's simulator at every frame, its mesh trailing and trembling as a tracker's does; ``meshes_px`` (478, 2) each."""
+    edited = np.empty_like(frames_rgb)
+    smooth = meshes_px[0]
+    for i, (frame, mesh) in enumerate(zip(frames_rgb, meshes_px, strict=True)):
+        smooth = (smooth + np.float32(tracking.follow) * (mesh - smooth)).astype(np.float32)
+        size = float(np.ptp(mesh, axis=0).max())
+        seen = (smooth + rng.normal(0, tracking.tremble * size, size=2)).astype(np.float32)
+        now = tracking.seed if rng.random() >= tracking.slip else int(rng.integers(2**31))
+        edited[i] = attack.apply(np.random.default_rng(now), FaceImage(frame, seen), donor).image_rgb
+    return edited
 
 
 def _moved(rng: Rng, pose: Pose, count: int, fps: float, amount: float, *, hide_edges: bool) -> Iterator[Pose]:
