@@ -47,6 +47,8 @@ class Sampling(BaseModel, frozen=True):
     """Frames a second, over the whole clip, shrunk to ``motion_side_px``, for questions about movements; 0 = none."""
     challenge_hz: float = Field(default=15.0, ge=1.0, le=30.0)
     """``motion_hz`` for a submission whose session asked for actions: a blink lasts 0.1 to 0.4 s."""
+    speech_hz: float = Field(default=25.0, ge=20.0, le=30.0)
+    """``motion_hz`` where somebody speaks: a phrase was asked, or there is sound to hold the lips against. Lips close for 0.1 s."""
     motion_side_px: int = Field(default=480, ge=64, le=1920)
     """Longest side of those frames. MediaPipe's nets look at 128 and 192 px."""
 

@@ -10,15 +10,17 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+import numpy as np
+
 from kyc_guard import detectors as room
 from kyc_guard import fusion
 from kyc_guard.config import Settings
 from kyc_guard.detectors.protocol import Bundle, Detector
-from kyc_guard.errors import ConfigError
+from kyc_guard.errors import ConfigError, UnreadableError
 from kyc_guard.faces import track_faces
 from kyc_guard.faces.following import follow_face
-from kyc_guard.media import read_clip, read_image
-from kyc_guard.types import Decision, Evidence, FaceTrack, Media, Modality, Reason, Signal, Submission
+from kyc_guard.media import AUDIO_RATE_HZ, load_media, read_audio, read_clip, read_image
+from kyc_guard.types import Decision, Evidence, FaceTrack, Float32Array, Media, Modality, Reason, Signal, Submission
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +136,26 @@ class Verifier:
         )
 
     def _add_selfie(self, documents: Evidence, asked: Sequence[Detector]) -> Evidence:
-        """The whole evidence: selfie decoded, faces tracked; consecutive frames too if anybody ``asked`` needs a clip."""
+        """The whole evidence: selfie decoded, faces tracked; consecutive frames if anybody ``asked`` needs a clip, sound if anybody
+        listens, and the face at the rate of lips where somebody speaks or was asked to.
+        """
         submission, ratio = documents.submission, self._other_face_ratio
         if submission.selfie is None:
             nothing = Reason("no_selfie", "the submission has no selfie")
-            return replace(documents, problems=MappingProxyType({Modality.FACE: nothing, Modality.CLIP: nothing}))
+            return replace(documents, problems=MappingProxyType(dict.fromkeys((Modality.FACE, Modality.CLIP, Modality.AUDIO), nothing)))
         name = _name(submission, submission.selfie, "selfie")
+        selfie, limits, sampling = submission.selfie, self.settings.limits, self.settings.sampling
+        if isinstance(selfie, Path):  # read once, so that what is heard is what is seen and hashed
+            selfie = load_media(selfie, limits, name)
         acted = submission.challenge is not None and bool(submission.challenge.actions)
-        sampling = self.settings.sampling
-        if acted:
-            sampling = sampling.model_copy(update={"motion_hz": sampling.challenge_hz})
-        clip = read_clip(submission.selfie, sampling, self.settings.limits, name=name)
+        asked_to_speak = submission.challenge is not None and submission.challenge.phrase is not None
+        listening = asked_to_speak or any(Modality.AUDIO in d.needs for d in asked)
+        heard = self._heard(selfie, name) if listening else None
+        audio = None if isinstance(heard, Reason) else heard
+        problems: dict[Modality, Reason] = {Modality.AUDIO: heard} if isinstance(heard, Reason) else {}
+        rate_hz = sampling.speech_hz if asked_to_speak or audio is not None else sampling.challenge_hz if acted else 0.0
+        clip = read_clip(selfie, sampling.model_copy(update={"motion_hz": rate_hz} if rate_hz else {}), limits, name=name)
         track = track_faces(clip.frames_rgb, other_face_ratio=ratio)
-        problems: dict[Modality, Reason] = {}
         if not track.found:
             problems[Modality.FACE] = Reason("no_face", f"{name}: no face in any of {len(track.faces)} frames")
         burst_track: FaceTrack | None = None
@@ -154,10 +163,32 @@ class Verifier:
             problems[Modality.CLIP] = Reason("no_clip", f"{name}: is a photo; a video is needed")
         elif any(Modality.CLIP in d.needs for d in asked):
             burst_track = track_faces(clip.burst_rgb, other_face_ratio=ratio)
-        motion_track = follow_face(clip.motion_rgb) if acted and not clip.is_still else None
         return replace(
-            documents, clip=clip, track=track, burst_track=burst_track, motion_track=motion_track, problems=MappingProxyType(problems)
+            documents,
+            clip=clip,
+            track=track,
+            burst_track=burst_track,
+            motion_track=follow_face(clip.motion_rgb) if rate_hz and not clip.is_still else None,
+            audio=audio,
+            problems=MappingProxyType(problems),
         )
+
+    def _heard(self, selfie: Media, name: str) -> Float32Array | Reason:
+        """(N,) float32 mono samples at 16 kHz, or why there is nothing to hear, which alone is no reason to refuse a clip.
+
+        Raises:
+            LimitError: more sound than allowed.
+        """
+        try:
+            audio = read_audio(selfie, self.settings.limits, name=name)
+        except UnreadableError as error:  # where the pictures cannot be decoded either, reading those says so
+            return Reason.of(error, "audio_unreadable")
+        if audio is None:
+            return Reason("no_audio", f"{name}: has no sound")
+        loudest_db, least_db = _loudest_db(audio), self.bundle.policy.gate("audio_min_level_db")
+        if loudest_db < least_db:
+            return Reason("no_audio", f"{name}: is silent, {loudest_db:.0f} dB of full scale at most, below {least_db:g}")
+        return audio
 
     def close(self) -> None:
         """Let go of the models; the verifier judges nothing afterwards."""
@@ -193,6 +224,14 @@ def _name(submission: Submission, media: Media, role: str) -> str:
 
 def _ask(detectors: Sequence[Detector], evidence: Evidence) -> dict[str, Signal]:
     return {detector.name: detector(evidence) for detector in detectors}
+
+
+def _loudest_db(audio: Float32Array) -> float:
+    """Level of the loudest tenth of a second, dB of full scale; -200 for digital silence."""
+    block = AUDIO_RATE_HZ // 10
+    blocks = np.pad(audio, (0, -len(audio) % block)).reshape(-1, block)
+    power = np.square(blocks, dtype=np.float64).mean(axis=1).max(initial=0.0)
+    return float(10 * np.log10(max(power, 1e-20)))
 
 
 def _inputs(submission: Submission, evidence: Evidence) -> MappingProxyType[str, str]:

@@ -2,7 +2,7 @@
 
 Every reader takes a path, the bytes themselves, or decoded pixels. A file is read once, so what is hashed is what is judged.
 
-    read_image(media, limits) -> pixels, facts        JPEG, PNG, WebP, HEIC, BMP, TIFF, GIF
+    read_image(media, limits) -> pixels, facts        JPEG, JPEG 2000, PNG, WebP, HEIC, BMP, TIFF, GIF
     read_clip(media, sampling, limits) -> Clip        those, animated WebP and GIF, MP4, MOV, WebM, MKV, AVI, MPEG
     read_audio(media, limits) -> samples or None
 """
@@ -30,6 +30,7 @@ from PIL import (
     GifImagePlugin,
     Image,
     ImageFile,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -43,7 +44,7 @@ from kyc_guard.media.animation import Parts, animation_parts
 from kyc_guard.media.sampling import SamplingPlan, shrunk
 from kyc_guard.types import Clip, ContainerFacts, Float32Array, Media, StreamFacts, UInt8Array
 
-__all__ = ["media_name", "media_sha256", "read_audio", "read_clip", "read_image"]
+__all__ = ["load_media", "media_name", "media_sha256", "read_audio", "read_clip", "read_image"]
 
 # Pillow reports odd metadata by warnings; a server's log is no place for an applicant's.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -76,7 +77,7 @@ def media_sha256(media: Media, limits: Limits | None = None) -> str:
         digest = hashlib.sha256(f"{media.dtype}{media.shape}".encode())
         digest.update(np.ascontiguousarray(media).data)
         return digest.hexdigest()
-    return hashlib.sha256(_load(media, limits or Limits(), media_name(media))).hexdigest()
+    return hashlib.sha256(load_media(media, limits or Limits(), media_name(media))).hexdigest()
 
 
 def read_image(media: Media, limits: Limits, name: str | None = None) -> tuple[UInt8Array, ContainerFacts]:
@@ -96,7 +97,7 @@ def read_image(media: Media, limits: Limits, name: str | None = None) -> tuple[U
         if len(frames) != 1:
             raise UnreadableError(name, f"holds {len(frames)} frames", "pass one (H, W, 3) picture")
         return frames[0], _array_facts(media, frames)
-    data = _load(media, limits, name)
+    data = load_media(media, limits, name)
     if (plugin := _plugin(data)) is None:
         raise UnreadableError(name, "is not a picture", _REMEDY)
     return _decode_image(_open_image(plugin, data, limits, name), data, name)
@@ -116,7 +117,7 @@ def read_clip(media: Media, sampling: Sampling, limits: Limits, name: str | None
     if isinstance(media, np.ndarray):
         frames = _array_frames(media, limits, name)
         return _sampled_array(frames, sampling, _array_facts(media, frames))
-    data = _load(media, limits, name)
+    data = load_media(media, limits, name)
     if (plugin := _plugin(data)) is None:
         return video.read_video(data, hashlib.sha256(data).hexdigest(), sampling, limits, name)
     image = _open_image(plugin, data, limits, name)
@@ -138,12 +139,16 @@ def read_audio(media: Media, limits: Limits, name: str | None = None) -> Float32
     name = name or media_name(media)
     if isinstance(media, np.ndarray):
         return None
-    data = _load(media, limits, name)
+    data = load_media(media, limits, name)
     return None if _plugin(data) else video.read_sound(data, limits, name)
 
 
-def _load(media: Path | bytes, limits: Limits, name: str) -> bytes:
-    """All bytes of a regular file, of which there may be at most ``limits.max_bytes``."""
+def load_media(media: Path | bytes, limits: Limits, name: str) -> bytes:
+    """All bytes of a regular file, of which there may be at most ``limits.max_bytes``.
+
+    Raises:
+        UnreadableError: missing, not a regular file, empty. LimitError: more bytes than allowed.
+    """
     try:
         data = media if isinstance(media, bytes) else _read_file(media, limits.max_bytes)
     except (OSError, ValueError) as error:
@@ -187,6 +192,9 @@ def _plugin(data: bytes) -> type[ImageFile.ImageFile] | None:
 
 _MAGIC: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    # Portraits of document chips come in these two.
+    (b"\0\0\0\x0cjP  \r\n\x87\n", Jpeg2KImagePlugin.Jpeg2KImageFile),
+    (b"\xff\x4f\xff\x51", Jpeg2KImagePlugin.Jpeg2KImageFile),
     (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
     (b"GIF8", GifImagePlugin.GifImageFile),
     (b"BM", BmpImagePlugin.BmpImageFile),
