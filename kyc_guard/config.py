@@ -11,7 +11,7 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Limits(BaseModel, frozen=True):
     max_duration_s: float = 120.0
     max_frames: int = 7_500
     max_streams: int = 8
+    max_chip_bytes: int = 1_000_000
+    """Of one file of a document's chip; portraits take up to about 100 kB."""
 
 
 class Sampling(BaseModel, frozen=True):
@@ -70,9 +72,13 @@ class Settings(BaseSettings):
 
     weights_dir: Path = Field(default_factory=_default_weights_dir)
     policy_path: Path = Field(default_factory=_default_policy_path)
+    thresholds_path: Path = Field(default_factory=lambda data: data["weights_dir"] / "thresholds.toml")
+    """The shipped file, unless ``kyc-guard calibrate`` wrote one for this operator."""
     threads: int = Field(default=1, ge=1)
     """Threads one process may use inside ONNX Runtime and OpenCV."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    csca_dir: Path | None = None
+    """Folder of the country certificates and revocation lists that chips are held against; see `kyc_guard.documents.certificates`."""
     limits: Limits = Limits()
     sampling: Sampling = Sampling()
     capture_keys: Mapping[str, SecretStr] = Field(default_factory=dict)
@@ -93,7 +99,7 @@ def _demand_once(codes: Iterable[str]) -> None:
 def _finite(value: float) -> float:
     # TOML can spell nan, and no measurement is ever below a NaN: such a gate would always stand open.
     if not math.isfinite(value):
-        raise ValueError(f"quality limit {value} is not a finite number")
+        raise ValueError(f"limit {value} is not a finite number")
     return float(value)
 
 
@@ -132,6 +138,7 @@ class Policy:
         together_review_at: operating point of the fused presentation-attack score from which a person looks, when at least two
             detectors judged; ``None`` = suspicions below their own review points never add up.
         reasons: the floor a reason sets. quality: the gates detectors use to abstain.
+        monitor: from where on `kyc_guard.monitor` raises an alarm; no decision depends on these.
     """
 
     checks: Mapping[str, CheckPolicy]
@@ -139,12 +146,13 @@ class Policy:
     reasons: Mapping[str, Outcome]
     quality: Mapping[str, float]
     sha256: str
+    monitor: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Policy:
         data, sha = _read_toml(path)
         try:
-            _demand_known(data, {"checks", "together", "reasons", "quality"}, "section")
+            _demand_known(data, {"checks", "together", "reasons", "quality", "monitor"}, "section")
             together = data.get("together", {})
             _demand_known(together, {"review_at"}, "key in [together]")
             for check in data["checks"].values():
@@ -161,6 +169,7 @@ class Policy:
             }
             reasons = {code: Outcome(o) for o, codes in data["reasons"].items() for code in codes}
             quality = {k: _finite(v) for k, v in data["quality"].items()}
+            monitor = {k: _finite(v) for k, v in data.get("monitor", {}).items()}
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path}: does not follow the policy schema ({error!r})") from error
         for name, check in checks.items():
@@ -169,7 +178,8 @@ class Policy:
                 raise ConfigError(f"{path}: checks.{name} is mandatory but on_abstain = accept")
         if not any(c.mandatory for c in checks.values()):
             raise ConfigError(f"{path}: no check is mandatory; such a policy would accept unjudged submissions")
-        return cls(checks=checks, together_review_at=together.get("review_at"), reasons=reasons, quality=quality, sha256=sha)
+        together_review_at = together.get("review_at")
+        return cls(checks=checks, together_review_at=together_review_at, reasons=reasons, quality=quality, sha256=sha, monitor=monitor)
 
     def gate(self, name: str) -> float:
         """A quality limit by name; raises ConfigError when policy.toml lacks it."""

@@ -51,7 +51,7 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         _look("versions", _versions),
         _look("providers", lambda: _providers(settings)),
         _look("policy", lambda: f"{settings.policy_path}: {', '.join(Policy.load(settings.policy_path).checks)}"),
-        _look("thresholds", lambda: ", ".join(Thresholds.load(settings.weights_dir / "thresholds.toml").tables)),
+        _look("thresholds", lambda: ", ".join(Thresholds.load(settings.thresholds_path).tables)),
         _look("models", lambda: _models(settings)),
         _look("picture colours", lambda: _decoded_colours(png(_flag_rgb()), "flag.png", settings)),
         _look("video colours", lambda: _decoded_colours(mp4(np.repeat(_flag_rgb()[None], 25, axis=0)), "flag.mp4", settings)),

@@ -69,13 +69,13 @@ class Scorer:
         Raises:
             ConfigError, ModelError: nothing may be judged.
         """
-        thresholds = Thresholds.load(settings.weights_dir / "thresholds.toml")
+        thresholds = Thresholds.load(settings.thresholds_path)
         return cls(LoadScorer(settings), tuple(fusion_weights(thresholds)), operating_points(settings), identity(settings))
 
 
 def operating_points(settings: Settings) -> dict[str, float]:
     """Threshold by name: where policy.toml sends a face_attack score to review and to reject."""
-    thresholds = Thresholds.load(settings.weights_dir / "thresholds.toml")
+    thresholds = Thresholds.load(settings.thresholds_path)
     check = Policy.load(settings.policy_path).checks["face_attack"]
     return {name: thresholds.point("face_attack", name) for name in (check.review_at, check.reject_at) if name is not None}
 

@@ -1,11 +1,26 @@
-"""What judges: the hashes of policy, thresholds and models. Results are comparable only where these are equal."""
+"""What judges: the hashes of policy, thresholds and models, and the software. Results are comparable only where these are equal."""
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.weights import Weights
+
+_COMPUTING = ("kyc-guard", "numpy", "opencv-python", "mediapipe", "onnxruntime", "av", "pillow", "rapidocr", "dlib-bin", "scipy")
+
+
+@cache
+def software() -> Mapping[str, str]:
+    """Package -> version of all that computes a score, and the machine's kind."""
+    return MappingProxyType(
+        {name: version(name) for name in _COMPUTING} | {"python": platform.python_version(), "machine": platform.machine()}
+    )
 
 
 def identity(settings: Settings) -> dict[str, Any]:
@@ -17,6 +32,6 @@ def identity(settings: Settings) -> dict[str, Any]:
     weights = Weights(settings.weights_dir)
     return {
         "policy_sha256": Policy.load(settings.policy_path).sha256,
-        "thresholds_sha256": Thresholds.load(settings.weights_dir / "thresholds.toml").sha256,
+        "thresholds_sha256": Thresholds.load(settings.thresholds_path).sha256,
         "models": {name: weights.get(name).sha256 for name in weights.names()},
     }

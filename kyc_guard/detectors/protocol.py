@@ -25,7 +25,7 @@ class Bundle:
         return cls(
             settings=settings,
             policy=Policy.load(settings.policy_path),
-            thresholds=Thresholds.load(settings.weights_dir / "thresholds.toml"),
+            thresholds=Thresholds.load(settings.thresholds_path),
             weights=Weights(settings.weights_dir),
         )
 
