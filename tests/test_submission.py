@@ -49,6 +49,10 @@ def test_a_challenge_may_hold_toml_times(tmp_path: Path) -> None:
         ('[challenge]\nactions = "blink"', "challenge.actions must be a list"),
         ("[challenge]\nactions = [3]", "challenge.actions must be text"),
         ("[challenge]\nnonce = 3", "challenge.nonce must be text"),
+        ('chip = "sod.bin"', "chip must be a table"),
+        ('chip = { sod = "sod.bin" }', "chip needs sod and dg1"),
+        ('chip = { sod = "sod.bin", dg1 = 3 }', "chip.dg1 must be text"),
+        ('chip = { sod = "sod.bin", dg1 = "dg1.bin", dg17 = "x" }', "unknown key chip.dg17"),
         ("selfie = ", "not valid TOML"),
         (b"\xff\xfe", "cannot be read"),
     ],
@@ -69,6 +73,13 @@ def test_no_path_leaves_the_folder(tmp_path: Path, name: str, key: str) -> None:
     (folder / "out-file").symlink_to("/etc/passwd")
     with pytest.raises(SchemaError, match="leaves"):
         read(folder, f'{key} = "{name}"')
+    with pytest.raises(SchemaError, match="leaves"):
+        read(folder, f'chip = {{ sod = "sod.bin", dg1 = "{name}" }}')
+
+
+def test_the_files_of_a_chip_are_named_by_data_group(tmp_path: Path) -> None:
+    chip = read(tmp_path, 'chip = { sod = "sod.bin", dg1 = "dg1.bin", dg14 = "dg14.bin" }').chip
+    assert chip == {"sod": tmp_path / "sod.bin", "dg1": tmp_path / "dg1.bin", "dg14": tmp_path / "dg14.bin"}
 
 
 def test_a_link_that_stays_inside_is_followed(tmp_path: Path) -> None:
@@ -89,7 +100,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = st.sampled_from(["id", "subject", "document", "selfie", "challenge", "claims", "device"]) | st.text(max_size=5)
+KEYS = st.sampled_from(["id", "subject", "document", "selfie", "challenge", "claims", "device", "chip"]) | st.text(max_size=5)
 
 
 @given(st.dictionaries(KEYS, JSON, max_size=5))
