@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -14,12 +17,13 @@ import numpy as np
 
 from kyc_guard import detectors as room
 from kyc_guard import fusion
-from kyc_guard.config import Settings
+from kyc_guard.config import Limits, Settings
 from kyc_guard.detectors.protocol import Bundle, Detector
 from kyc_guard.errors import ConfigError, UnreadableError
 from kyc_guard.faces import track_faces
 from kyc_guard.faces.following import follow_face
-from kyc_guard.media import AUDIO_RATE_HZ, load_media, read_audio, read_clip, read_image
+from kyc_guard.media import AUDIO_RATE_HZ, load_media, media_sha256, read_audio, read_clip, read_image
+from kyc_guard.provenance import software
 from kyc_guard.types import Decision, Evidence, FaceTrack, Float32Array, Media, Modality, Reason, Signal, Submission
 
 
@@ -60,11 +64,29 @@ class Verifier:
         Raises:
             InputError: a file of the submission cannot be read or passes a limit.
         """
+        return self.examine(submission)[0]
+
+    def examine(self, submission: Submission, *, judged_on: date | None = None) -> tuple[Decision, Evidence]:
+        """As `verify`, with the evidence for those who draw it or judge it again.
+
+        Args:
+            judged_on: the day that counts as today, to replay an earlier decision.
+        """
         started = time.perf_counter()
-        evidence, signals = self._judge(submission)
+        evidence, signals = self._judge(submission, judged_on)
+        return self._decide(evidence, signals, started), evidence
+
+    def judge(self, evidence: Evidence) -> Decision:
+        """Judge what was gathered already, by this verifier or by one with the same sampling and quality gates."""
+        started = time.perf_counter()
+        answers = _ask(self.detectors, evidence)
+        return self._decide(evidence, tuple(answers.values()), started)
+
+    def _decide(self, evidence: Evidence, signals: tuple[Signal, ...], started: float) -> Decision:
+        inputs = _inputs(evidence)
         verdict = fusion.decide(signals, self.bundle.policy, self.bundle.thresholds)
         return Decision(
-            submission=submission.id,
+            submission=evidence.submission.id,
             outcome=verdict.outcome,
             score=verdict.score,
             reasons=verdict.reasons,
@@ -73,7 +95,11 @@ class Verifier:
             policy_sha256=self.bundle.policy.sha256,
             thresholds_sha256=self.bundle.thresholds.sha256,
             models=self.models,
-            inputs=_inputs(submission, evidence),
+            inputs=inputs,
+            declared_sha256=declared_sha256(evidence.submission, inputs),
+            judged_on=evidence.judged_on,
+            sampling=MappingProxyType(self.settings.sampling.model_dump()),
+            software=software(),
             took_ms=(time.perf_counter() - started) * 1000,
         )
 
@@ -110,13 +136,13 @@ class Verifier:
             signals=signals,
         )
 
-    def _judge(self, submission: Submission) -> tuple[Evidence, tuple[Signal, ...]]:
+    def _judge(self, submission: Submission, judged_on: date | None) -> tuple[Evidence, tuple[Signal, ...]]:
         """Evidence, and one signal a detector in their order.
 
         With more than one thread the document is judged while the selfie is still being decoded: reading it takes as long as
         everything else together.
         """
-        documents = self._documents(submission, self.detectors)
+        documents = replace(self._documents(submission, self.detectors), judged_on=judged_on or datetime.now(UTC).date())
         early = [d for d in self.detectors if d.needs == {Modality.DOCUMENT}]  # one that needs nothing may still look at everything
         waiting = self._pool.submit(_ask, early, documents) if self._pool else None
         evidence = self._add_selfie(documents, self.detectors)
@@ -131,8 +157,13 @@ class Verifier:
         wanted = submission.document if any(Modality.DOCUMENT in d.needs for d in asked) else ()
         names = [_name(submission, media, f"document {i}") for i, media in enumerate(wanted, start=1)]
         pictures = [read_image(media, self.settings.limits, name=name) for media, name in zip(wanted, names, strict=True)]
+        small = self.settings.limits.model_copy(update={"max_bytes": self.settings.limits.max_chip_bytes})
+        chip = {part: load_media(media, small, f"{submission.id}: chip {part}") for part, media in submission.chip.items()}
         return Evidence(
-            submission=submission, documents_rgb=tuple(rgb for rgb, _ in pictures), document_facts=tuple(facts for _, facts in pictures)
+            submission=submission,
+            documents_rgb=tuple(rgb for rgb, _ in pictures),
+            document_facts=tuple(facts for _, facts in pictures),
+            chip=MappingProxyType(chip),
         )
 
     def _add_selfie(self, documents: Evidence, asked: Sequence[Detector]) -> Evidence:
@@ -144,6 +175,8 @@ class Verifier:
             nothing = Reason("no_selfie", "the submission has no selfie")
             return replace(documents, problems=MappingProxyType(dict.fromkeys((Modality.FACE, Modality.CLIP, Modality.AUDIO), nothing)))
         name = _name(submission, submission.selfie, "selfie")
+        # Reasons name the file alone: a decision must replay from another folder.
+        shown = submission.selfie.name if isinstance(submission.selfie, Path) else name
         selfie, limits, sampling = submission.selfie, self.settings.limits, self.settings.sampling
         if isinstance(selfie, Path):  # read once, so that what is heard is what is seen and hashed
             selfie = load_media(selfie, limits, name)
@@ -157,10 +190,10 @@ class Verifier:
         clip = read_clip(selfie, sampling.model_copy(update={"motion_hz": rate_hz} if rate_hz else {}), limits, name=name)
         track = track_faces(clip.frames_rgb, other_face_ratio=ratio)
         if not track.found:
-            problems[Modality.FACE] = Reason("no_face", f"{name}: no face in any of {len(track.faces)} frames")
+            problems[Modality.FACE] = Reason("no_face", f"{shown}: no face in any of {len(track.faces)} frames")
         burst_track: FaceTrack | None = None
         if clip.is_still:
-            problems[Modality.CLIP] = Reason("no_clip", f"{name}: is a photo; a video is needed")
+            problems[Modality.CLIP] = Reason("no_clip", f"{shown}: is a photo; a video is needed")
         elif any(Modality.CLIP in d.needs for d in asked):
             burst_track = track_faces(clip.burst_rgb, other_face_ratio=ratio)
         return replace(
@@ -234,12 +267,41 @@ def _loudest_db(audio: Float32Array) -> float:
     return float(10 * np.log10(max(power, 1e-20)))
 
 
-def _inputs(submission: Submission, evidence: Evidence) -> MappingProxyType[str, str]:
-    """File name -> sha256 of what was judged; a second file of the same name is told apart by its role."""
-    judged = [] if evidence.clip is None else [(submission.selfie, "selfie", evidence.clip.facts)]
-    judged += [(m, f"document {i}", f) for i, (m, f) in enumerate(zip(submission.document, evidence.document_facts, strict=False), start=1)]
-    hashes: dict[str, str] = {}
-    for media, role, facts in judged:
+def _inputs(evidence: Evidence) -> Mapping[str, str]:
+    judged = {f"document {i}": facts.sha256 for i, facts in enumerate(evidence.document_facts, start=1)}
+    judged |= {f"chip {part}": hashlib.sha256(data).hexdigest() for part, data in evidence.chip.items()}
+    if evidence.clip is not None:
+        judged = {"selfie": evidence.clip.facts.sha256} | judged
+    return _by_name(evidence.submission, judged)
+
+
+def sent_inputs(submission: Submission, limits: Limits) -> Mapping[str, str]:
+    """What `Decision.inputs` would say of a submission, without decoding it.
+
+    Raises:
+        InputError: a file cannot be read or passes a limit.
+    """
+    return _by_name(submission, {role: media_sha256(media, limits) for role, media in _roles(submission).items()})
+
+
+def declared_sha256(submission: Submission, inputs: Mapping[str, str]) -> str:
+    """`Decision.declared_sha256`. The hashes of the files are in it, so nobody without the files can guess a claim from it."""
+    challenge = None if submission.challenge is None else asdict(submission.challenge)
+    said = [list(inputs.items()), dict(submission.claims), dict(submission.device), challenge]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _roles(submission: Submission) -> dict[str, Media]:
+    selfie = {} if submission.selfie is None else {"selfie": submission.selfie}
+    documents = {f"document {i}": media for i, media in enumerate(submission.document, start=1)}
+    return selfie | documents | {f"chip {part}": media for part, media in submission.chip.items()}
+
+
+def _by_name(submission: Submission, hashes: Mapping[str, str]) -> Mapping[str, str]:
+    """File name -> hash from role -> hash; a second file of the same name is told apart by its role."""
+    sent, named = _roles(submission), dict[str, str]()
+    for role, sha256 in hashes.items():
+        media = sent[role]
         name = media.name if isinstance(media, Path) else role
-        hashes[name if hashes.get(name, facts.sha256) == facts.sha256 else f"{name} ({role})"] = facts.sha256
-    return MappingProxyType(hashes)
+        named[name if named.get(name, sha256) == sha256 else f"{name} ({role})"] = sha256
+    return MappingProxyType(named)

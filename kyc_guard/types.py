@@ -10,6 +10,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -64,7 +65,7 @@ class Challenge:
     """When in the clip each action was asked, seconds from its start; empty: one after the other, at the applicant's own pace."""
 
 
-_TOML_KEYS = {"id", "subject", "document", "selfie", "challenge", "claims", "device"}
+_TOML_KEYS = {"id", "subject", "document", "selfie", "challenge", "claims", "device", "chip"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +80,7 @@ class Submission:
         claims: what the applicant typed: surname, given_names, birth_date (ISO 8601), document_number,
             expiry_date, nationality (ISO 3166 alpha-3), sex (M, F, X). All optional.
         device: what the capture client declared: model, platform, camera, width_px, height_px, fps. All optional.
+        chip: what a phone read out of the document's chip: ``sod``, ``dg1`` and any other data group -> file (or bytes).
     """
 
     id: str
@@ -88,6 +90,7 @@ class Submission:
     challenge: Challenge | None = None
     claims: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     device: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    chip: Mapping[str, Path | bytes] = field(default_factory=lambda: _EMPTY)
 
     @classmethod
     def from_dir(cls, directory: Path | str) -> Submission:
@@ -131,6 +134,7 @@ class Submission:
             challenge=_challenge(_table(data, "challenge", source), source),
             claims=MappingProxyType({k: _string(v, f"claims.{k}", source) for k, v in _table(data, "claims", source).items()}),
             device=MappingProxyType(dict(_table(data, "device", source))),
+            chip=_chip(_table(data, "chip", source), root, source),
         )
 
 
@@ -151,6 +155,14 @@ def _table(data: Mapping[str, Any], key: str, source: Path | str) -> Mapping[str
     if not isinstance(value, Mapping):
         raise SchemaError(source, f"{key} must be a table", f"write [{key}]")
     return value
+
+
+def _chip(table: Mapping[str, Any], root: Path, source: Path | str) -> Mapping[str, Path]:
+    if wrong := sorted(set(table) - {"sod", *(f"dg{n}" for n in range(1, 17))}):
+        raise SchemaError(source, f"unknown key chip.{wrong[0]}", "use sod and dg1 to dg16")
+    if table and not {"sod", "dg1"} <= set(table):
+        raise SchemaError(source, "chip needs sod and dg1", 'write chip = { sod = "sod.bin", dg1 = "dg1.bin", dg2 = "dg2.bin" }')
+    return MappingProxyType({k: inside(root, _string(v, f"chip.{k}", source), source) for k, v in table.items()})
 
 
 def _challenge(table: Mapping[str, Any], source: Path | str) -> Challenge | None:
@@ -340,8 +352,12 @@ class Evidence:
     """(N,) float32 in [-1, 1], mono, 16 kHz."""
     documents_rgb: tuple[UInt8Array, ...] = ()
     document_facts: tuple[ContainerFacts, ...] = ()
+    chip: Mapping[str, bytes] = field(default_factory=lambda: _EMPTY)
+    """``sod``, ``dg1`` ... -> the elementary file as it was read; empty = no chip was read."""
     problems: Mapping[Modality, Reason] = field(default_factory=lambda: MappingProxyType({}))
     """Why a modality is absent, for those that are."""
+    judged_on: date = field(default_factory=lambda: datetime.now(UTC).date())
+    """The day (UTC) that counts as today; no detector reads a clock, so that a decision replays."""
 
     def has(self, modality: Modality) -> bool:
         match modality:
@@ -418,7 +434,15 @@ class Decision:
     models: Mapping[str, str]
     """Model name -> sha256."""
     inputs: Mapping[str, str]
-    """File name -> sha256 of the bytes judged."""
+    """File name -> sha256 of the bytes judged, the selfie first."""
+    declared_sha256: str
+    """Of ``inputs`` and what was declared beside the files (claims, device, challenge), which is not repeated here."""
+    judged_on: date
+    """The day (UTC) that counted as today."""
+    sampling: Mapping[str, float]
+    """Which frames were decoded; see `kyc_guard.config.Sampling`."""
+    software: Mapping[str, str]
+    """What computed it -> its version: results are bit for bit the same only where these are."""
     took_ms: float
 
     def to_json(self) -> dict[str, Any]:
@@ -433,5 +457,9 @@ class Decision:
             "thresholds_sha256": self.thresholds_sha256,
             "models": dict(self.models),
             "inputs": dict(self.inputs),
+            "declared_sha256": self.declared_sha256,
+            "judged_on": self.judged_on.isoformat(),
+            "sampling": dict(self.sampling),
+            "software": dict(self.software),
             "took_ms": round(self.took_ms, 1),
         }

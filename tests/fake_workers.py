@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,10 @@ def decision(submission: Submission, score: float, outcome: Outcome) -> Decision
         thresholds_sha256="t",
         models={},
         inputs={},
+        declared_sha256="d",
+        judged_on=date(2026, 1, 31),
+        sampling={},
+        software={},
         took_ms=time.perf_counter(),
     )
 

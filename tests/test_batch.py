@@ -18,7 +18,7 @@ import fake_workers
 import pytest
 from fake_workers import FakeVerifier, compared, make_submissions, wait_until_group_is_gone
 
-from kyc_guard import batch, lines
+from kyc_guard import batch, result_lines
 from kyc_guard.config import Settings
 from kyc_guard.errors import InputError, OutputError, SchemaError, UnreadableError
 
@@ -240,7 +240,7 @@ def test_a_run_killed_at_any_time_is_resumed_with_nothing_lost_or_doubled(tmp_pa
 
 def test_two_runs_cannot_write_one_file(tmp_path: Path) -> None:
     source = make_submissions(tmp_path / "in", ["a"])
-    with lines.LineFile(tmp_path / "out.jsonl", resume=False), pytest.raises(InputError, match="another run"):
+    with result_lines.LineFile(tmp_path / "out.jsonl", resume=False), pytest.raises(InputError, match="another run"):
         run(source, tmp_path / "out.jsonl", resume=True)
 
 
@@ -263,7 +263,7 @@ def test_a_full_disk_stops_the_run_with_whole_lines_and_resume_finishes_it(
     source = make_submissions(tmp_path / "in", ["a", "b", "c", "d"])
     run(source, tmp_path / "whole.jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr(lines.os, "write", half_then_full(room, os.write))
+        patch.setattr(result_lines.os, "write", half_then_full(room, os.write))
         with pytest.raises(OutputError, match="--resume"):
             run(source, tmp_path / "out.jsonl")
     kept = (tmp_path / "out.jsonl").read_bytes()

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import pickle
+from datetime import date
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from kyc_guard.errors import InputError, LimitError, SchemaError, UnreadableErro
 from kyc_guard.types import Clip, ContainerFacts, Decision, Evidence, FaceTrack, Modality, Outcome, Reason, Signal, Submission
 
 FACTS = ContainerFacts("test", 0, "")
+DAY = date(2026, 1, 31)
 
 
 def clip(*, is_still: bool) -> Clip:
@@ -64,10 +66,27 @@ def test_a_missing_modality_names_its_problem_or_else_its_absence() -> None:
 
 def test_a_decision_is_json_without_its_arrays() -> None:
     signal = Signal("d", "1", score=0.5, facts={"n": [1, 2.5]}, artefacts={"map": np.zeros((2, 2))}, reasons=(Reason("r", "why"),))
-    decision = Decision("s", Outcome.REVIEW, 0.5, (Reason("r"),), "message", (signal,), "p", "t", {"m": "1"}, {"f": "2"}, 12.3456)
+    decision = Decision(
+        "s",
+        Outcome.REVIEW,
+        0.5,
+        (Reason("r"),),
+        "message",
+        (signal,),
+        "p",
+        "t",
+        {"m": "1"},
+        {"f": "2"},
+        "d",
+        DAY,
+        {"frames": 12},
+        {"numpy": "1"},
+        12.3456,
+    )
     data = json.loads(json.dumps(decision.to_json(), allow_nan=False))
     assert data["outcome"] == "review"
     assert data["took_ms"] == 12.3
+    assert data["judged_on"] == "2026-01-31"
     assert data["signals"][0]["reasons"] == [{"code": "r", "detail": "why"}]
     assert "artefacts" not in data["signals"][0]
 

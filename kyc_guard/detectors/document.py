@@ -7,9 +7,9 @@ hint; what each finding is worth stands in ``[document.findings]`` of thresholds
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import date, datetime
+from datetime import date
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -20,8 +20,8 @@ from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.documents.consistency import Agreement, Limits, compare_claims, compare_visual_zone
 from kyc_guard.documents.mrz import Mrz
 from kyc_guard.documents.page import Page, read_page, sharpness
-from kyc_guard.errors import ConfigError, SchemaError
-from kyc_guard.types import Evidence, Modality, Reason, Signal, Submission, UInt8Array
+from kyc_guard.errors import ConfigError
+from kyc_guard.types import Evidence, Modality, Reason, Signal, UInt8Array
 
 FINDINGS = (
     "document_no_mrz",
@@ -38,17 +38,13 @@ FINDINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Reads every page, takes the best zone, and checks it against itself, the print, the claims and the calendar.
-
-    ``today`` is asked only where the submission's challenge carries no ``issued_at``, so that a decision replays.
-    """
+    """Reads every page, takes the best zone, and checks it against itself, the print, the claims and the calendar."""
 
     limits: Limits
     findings: Mapping[str, float]
     min_side_px: float
     min_sharpness: float
     threads: int = 1
-    today: Callable[[], date] = date.today
     name: str = "document"
     version: str = "1"
     needs: frozenset[Modality] = frozenset({Modality.DOCUMENT})
@@ -68,12 +64,12 @@ class Document:
         absent = missing(self, evidence)
         if absent is not None:
             return absent
-        today = _issued(evidence.submission) or self.today()
+        today = evidence.judged_on
         refused = [self._refusal(i, image) for i, image in enumerate(evidence.documents_rgb, start=1)]
-        good = [image for image, reason in zip(evidence.documents_rgb, refused, strict=True) if reason is None]
+        good = [number for number, reason in enumerate(refused, start=1) if reason is None]
         if not good:
             return abstain(self, *(reason for reason in refused if reason is not None))
-        pages = [read_page(image, today=today, threads=self.threads) for image in good]
+        pages = [read_page(evidence.documents_rgb[number - 1], today=today, threads=self.threads) for number in good]
         if not any(page.mrz or page.lines for page in pages):
             return abstain(self, Reason("document_unreadable", "no text could be read on any page"))
         best = max(pages, key=_worth)
@@ -91,11 +87,14 @@ class Document:
             "mrz": None if best.mrz is None else _mrz_facts(best.mrz),
             "claims": {k: str(v) for k, v in claims.items()},
             "printed": {k: str(v) for k, v in printed.items()},
-            "pages": [_page_facts(page) for page in pages],
+            "pages": [{"page": number, **_page_facts(page)} for number, page in zip(good, pages, strict=True)],
         }
-        artefacts = {} if best.mrz_xyxy is None else {"mrz_xyxy": best.mrz_xyxy}
+        # Boxes lie in the page turned upright: document number ``*_page``, turned by its ``quarter_turns``.
+        artefacts = {}
+        if best.mrz_xyxy is not None:
+            facts["mrz_page"], artefacts["mrz_xyxy"] = good[pages.index(best)], best.mrz_xyxy
         if portrait is not None and portrait.portrait is not None:
-            artefacts["portrait_xyxy"] = portrait.portrait.box_xyxy
+            facts["portrait_page"], artefacts["portrait_xyxy"] = good[pages.index(portrait)], portrait.portrait.box_xyxy
         return Signal(
             detector=self.name,
             version=self.version,
@@ -146,20 +145,6 @@ def _reasons(
             yield Reason("document_visual_mismatch", f"the printed {field} is not that of the machine-readable zone")
     if not has_portrait:
         yield Reason("document_no_portrait", "no portrait was found on any page")
-
-
-def _issued(submission: Submission) -> date | None:
-    """The day the challenge was issued.
-
-    Raises:
-        SchemaError: it is not an ISO 8601 time.
-    """
-    if submission.challenge is None or submission.challenge.issued_at is None:
-        return None
-    try:
-        return datetime.fromisoformat(submission.challenge.issued_at).date()
-    except ValueError as error:
-        raise SchemaError(submission.id, f"challenge.issued_at {error}", "write an ISO 8601 time such as 2026-01-31T12:00:00Z") from error
 
 
 def _worth(page: Page) -> tuple[bool, tuple[int, int], float]:
