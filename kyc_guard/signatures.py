@@ -49,9 +49,24 @@ class CaptureKey:
             raise ConfigError("a capture key must be ed25519:<base64 of 32 bytes> or hmac-sha256:<base64 of 32 bytes or more>")
         return cls(kind, key)
 
+    @classmethod
+    def verifying(cls, secret: str) -> Self:
+        """The key that verifies what `sign_message` signs with ``secret``: the public half of an ed25519 seed, else the same key.
+
+        Raises:
+            ConfigError: as `parse`.
+        """
+        key = cls.parse(secret)
+        if key.kind != "ed25519":
+            return key
+        return cls(key.kind, Ed25519PrivateKey.from_private_bytes(key.key).public_key().public_bytes_raw())
+
     def verifies(self, signature: bytes, *, nonce: str | None, sha256: str) -> bool:
         """Whether ``signature`` was made for this clip in this session by the holder of the key."""
-        message = _message(nonce, sha256)
+        return self.proves(signature, _message(nonce, sha256))
+
+    def proves(self, signature: bytes, message: bytes) -> bool:
+        """Whether the holder of the key signed ``message``."""
         try:
             if self.kind == "ed25519":
                 Ed25519PublicKey.from_public_bytes(self.key).verify(signature, message)
@@ -80,9 +95,14 @@ def sign(secret: str, key_id: str, *, nonce: str | None, sha256: str) -> str:
     Raises:
         ConfigError: as `CaptureKey.parse`.
     """
-    key, message = CaptureKey.parse(secret), _message(nonce, sha256)
-    signature = Ed25519PrivateKey.from_private_bytes(key.key).sign(message) if key.kind == "ed25519" else _mac(key.key, message).finalize()
+    signature = sign_message(secret, _message(nonce, sha256))
     return f"{key_id}:{base64.b64encode(signature).decode('ascii')}"
+
+
+def sign_message(secret: str, message: bytes) -> bytes:
+    """Sign bytes; ``message`` must begin with what it is for, so that no signature serves twice. Raises as `sign`."""
+    key = CaptureKey.parse(secret)
+    return Ed25519PrivateKey.from_private_bytes(key.key).sign(message) if key.kind == "ed25519" else _mac(key.key, message).finalize()
 
 
 def _message(nonce: str | None, sha256: str) -> bytes:
