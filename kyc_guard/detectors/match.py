@@ -16,7 +16,7 @@ from kyc_guard.documents.page import find_portrait
 from kyc_guard.faces.embedding import Embedder, distance, embedder, face_chip
 from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Modality, Reason, Signal, UInt8Array
 
-_MAX_FRAMES = 5
+_MAX_FRAMES = 3
 """Distances of further frames of one clip are near-copies of these and cost 66 ms each."""
 
 
@@ -104,7 +104,7 @@ def _portrait(documents_rgb: Sequence[UInt8Array]) -> tuple[UInt8Array, Face] | 
 
 
 def _best_frames(clip: Clip, track: FaceTrack, min_px: float) -> list[tuple[int, Face]]:
-    """Up to five large enough, best first: (index, face)."""
+    """A few large enough, best first: (index, face)."""
     usable = [
         (i, face) for i, face in enumerate(track.faces[: len(clip.frames_rgb)]) if face is not None and face.quality.size_px >= min_px
     ]

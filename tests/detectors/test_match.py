@@ -14,14 +14,13 @@ import numpy as np
 import pytest
 from skimage import data
 
-from kyc_guard import embedding
 from kyc_guard.calibration import Platt
 from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.detectors.match import Match
 from kyc_guard.detectors.protocol import Bundle, Detector
 from kyc_guard.documents.specimen import Holder, render
 from kyc_guard.errors import ModelError
-from kyc_guard.faces import face_finder, track_faces
+from kyc_guard.faces import embedding, face_finder, track_faces
 from kyc_guard.faces.embedding import Embedder, distance, embedder, face_chip
 from kyc_guard.types import Clip, ContainerFacts, Evidence, Face, FaceTrack, Float32Array, Submission, UInt8Array
 from kyc_guard.weights import Weights
@@ -89,12 +88,12 @@ def test_the_farther_the_likelier_another_person(evidence: Evidence, distances: 
     assert [r.code for r in signal.reasons] == codes
 
 
-def test_at_most_five_frames_are_used_and_named(evidence: Evidence) -> None:
-    match = _match([0.1, 0.2, 0.3, 0.4, 0.5])
+def test_at_most_three_frames_are_used_and_named(evidence: Evidence) -> None:
+    match = _match([0.1, 0.2, 0.3])
     signal = match(evidence)
-    assert signal.facts["frames"] == [1, 2, 3, 4, 5]
-    assert signal.facts["distance"] == pytest.approx(0.3)
-    assert cast("FakeEmbedder", match.embedder).asked == [6]
+    assert signal.facts["frames"] == [1, 2, 3]
+    assert signal.facts["distance"] == pytest.approx(0.2)
+    assert cast("FakeEmbedder", match.embedder).asked == [4]
 
 
 def test_better_frames_weigh_more(evidence: Evidence, face: Face) -> None:
