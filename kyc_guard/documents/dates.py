@@ -39,6 +39,10 @@ class PartialDate:
         wanted = other.strftime("%y%m%d")
         return self.valid and all(a in (b, _UNKNOWN) for a, b in zip(self.yymmdd, wanted, strict=True))
 
+    def may_be(self, other: PartialDate) -> bool:
+        """Whether every part both know is equal."""
+        return self.valid and other.valid and all(a == b or _UNKNOWN in {a, b} for a, b in zip(self.yymmdd, other.yymmdd, strict=True))
+
     def passed(self, today: date) -> bool:
         """Whether the whole span this date may mean lies before ``today``; an unknown or invalid date has not passed."""
         if not self.valid or self.year is None:
@@ -59,6 +63,16 @@ def zone_date(text: str, today: date, *, in_past: bool) -> PartialDate:
     except ValueError:
         return PartialDate(text, year, month, day, valid=False)
     return PartialDate(text, year, month, day, valid=True)
+
+
+def full_date(year: int, month: int, day: int) -> PartialDate:
+    """A date of which everything is known, valid or not."""
+    yymmdd = f"{year % 100:02d}{month:02d}{day:02d}"
+    try:
+        date(year, month, day)
+    except ValueError:
+        return PartialDate(yymmdd, year, month, day, valid=False)
+    return PartialDate(yymmdd, year, month, day, valid=True)
 
 
 def _century(yy: int, month: int | None, day: int | None, today: date, *, in_past: bool) -> int:
