@@ -10,14 +10,22 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
+from itertools import combinations
 from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kyc_guard.config import Limits as MediaLimits
 from kyc_guard.config import Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
-from kyc_guard.documents.consistency import Agreement, Limits, compare_claims, compare_visual_zone
+from kyc_guard.documents.barcode import Barcode, read_barcodes
+from kyc_guard.documents.certificates import TrustList
+from kyc_guard.documents.chip import REASONS as CHIP_REASONS
+from kyc_guard.documents.chip import Chip, read_chip
+from kyc_guard.documents.consistency import Agreement, Limits, compare_claims, compare_identities, compare_visual_zone
+from kyc_guard.documents.identity import Identity
 from kyc_guard.documents.mrz import Mrz
 from kyc_guard.documents.page import Page, read_page, sharpness
 from kyc_guard.errors import ConfigError
@@ -31,20 +39,25 @@ FINDINGS = (
     "document_claim_mismatch",
     "document_unreadable_field",
     "document_visual_mismatch",
+    "document_barcode_mismatch",
+    "document_chip_mismatch",
     "document_no_portrait",
+    *CHIP_REASONS,
 )
 """The reasons a page that was read may give; each needs its probability in thresholds.toml, beside ``prior``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Reads every page, takes the best zone, and checks it against itself, the print, the claims and the calendar."""
+    """Reads every page, takes the best zone, and holds it against itself, barcodes, the chip, the print, the claims and the calendar."""
 
     limits: Limits
     findings: Mapping[str, float]
     min_side_px: float
     min_sharpness: float
-    threads: int = 1
+    media_limits: MediaLimits
+    trust: TrustList | None = None
+    """Whom chips are held against; ``None`` = the operator named nobody, so no chip is trusted."""
     name: str = "document"
     version: str = "1"
     needs: frozenset[Modality] = frozenset({Modality.DOCUMENT})
@@ -57,7 +70,8 @@ class Document:
             findings=MappingProxyType(_probabilities(table, "findings", ["prior", *FINDINGS], bundle.thresholds)),
             min_side_px=bundle.policy.gate("document_min_side_px"),
             min_sharpness=bundle.policy.gate("document_min_sharpness"),
-            threads=bundle.settings.threads,
+            media_limits=bundle.settings.limits,
+            trust=None if bundle.settings.csca_dir is None else TrustList.load(bundle.settings.csca_dir),
         )
 
     def __call__(self, evidence: Evidence) -> Signal:
@@ -69,32 +83,42 @@ class Document:
         good = [number for number, reason in enumerate(refused, start=1) if reason is None]
         if not good:
             return abstain(self, *(reason for reason in refused if reason is not None))
-        pages = [read_page(evidence.documents_rgb[number - 1], today=today, threads=self.threads) for number in good]
+        pages = [read_page(evidence.documents_rgb[number - 1], today=today) for number in good]
         if not any(page.mrz or page.lines for page in pages):
             return abstain(self, Reason("document_unreadable", "no text could be read on any page"))
         best = max(pages, key=_worth)
-        claims: Mapping[str, Agreement] = {}
-        printed: Mapping[str, Agreement] = {}
-        if best.mrz is not None:
-            claims = compare_claims(best.mrz, evidence.submission.claims, self.limits)
-            printed = compare_visual_zone(best.mrz, [line for page in pages for line in page.lines], self.limits)
+        chip = read_chip(evidence.chip, self.trust, today=today, limits=self.media_limits) if evidence.chip else None
+        barcodes = [(number, code) for number in good for code in read_barcodes(evidence.documents_rgb[number - 1], today=today)]
+        sources = tuple(_sources(chip, [code for _, code in barcodes], best.mrz))
+        agreements = _Agreements(
+            claims=compare_claims(sources[0], evidence.submission.claims, self.limits) if sources else {},
+            printed=compare_visual_zone(sources[0], [line for page in pages for line in page.lines], self.limits) if sources else {},
+            crossed=tuple((a, b, compare_identities(a, b, self.limits)) for a, b in combinations(sources, 2)),
+        )
         portrait = next((page for page in pages if page.portrait is not None), None)
-        reasons = tuple(_reasons(best.mrz, claims, printed, today, has_portrait=portrait is not None))
+        reasons = (
+            *_reasons(best.mrz, sources, today, has_portrait=portrait is not None),
+            *agreements.reasons(),
+            *(() if chip is None else chip.reasons),
+        )
         clean = math.prod(1.0 - self.findings[code] for code in {"prior", *(r.code for r in reasons)})
         facts: dict[str, Any] = {
-            # What the zone says stays out of the facts: they end in logs and journals, and the picture has it.
+            # What the document says stays out of the facts: they end in logs and journals, and the picture has it.
             "today": today.isoformat(),
             "mrz": None if best.mrz is None else _mrz_facts(best.mrz),
-            "claims": {k: str(v) for k, v in claims.items()},
-            "printed": {k: str(v) for k, v in printed.items()},
+            "chip": None if chip is None else dict(chip.facts),
+            "barcodes": [{"page": number, "kind": code.kind, "names_holder": code.identity is not None} for number, code in barcodes],
+            **agreements.facts(),
             "pages": [{"page": number, **_page_facts(page)} for number, page in zip(good, pages, strict=True)],
         }
         # Boxes lie in the page turned upright: document number ``*_page``, turned by its ``quarter_turns``.
-        artefacts = {}
+        artefacts: dict[str, NDArray[Any]] = {}
         if best.mrz_xyxy is not None:
             facts["mrz_page"], artefacts["mrz_xyxy"] = good[pages.index(best)], best.mrz_xyxy
         if portrait is not None and portrait.portrait is not None:
             facts["portrait_page"], artefacts["portrait_xyxy"] = good[pages.index(portrait)], portrait.portrait.box_xyxy
+        if chip is not None and chip.portrait_rgb is not None:
+            artefacts["chip_portrait_rgb"] = chip.portrait_rgb
         return Signal(
             detector=self.name,
             version=self.version,
@@ -116,35 +140,69 @@ class Document:
         return None
 
 
-def _reasons(
-    zone: Mrz | None, claims: Mapping[str, Agreement], printed: Mapping[str, Agreement], today: date, *, has_portrait: bool
-) -> Iterator[Reason]:
-    if zone is None:
-        yield Reason("document_no_mrz", "no machine-readable zone was found on any page")
-    else:
-        if zone.failed_checks:
-            yield Reason(
-                "document_mrz_check_digit", f"wrong check digit: {', '.join(zone.failed_checks)}; a misreading is likelier than fraud"
-            )
-        for field, value in (("birth_date", zone.birth_date), ("expiry_date", zone.expiry_date)):
-            if zone.checks[field] and not value.valid:
-                yield Reason("document_invalid_date", f"{field} is no calendar date although its check digit holds")
-        if zone.checks["birth_date"] and zone.checks["expiry_date"] and zone.birth_date.iso > zone.expiry_date.iso:
-            yield Reason("document_invalid_date", "birth_date lies after expiry_date")
-        if zone.checks["expiry_date"] and zone.expiry_date.passed(today):
-            yield Reason("document_expired", f"expired on {zone.expiry_date.iso}")
-    for field, agreement in claims.items():
-        if agreement is Agreement.DIFFERENT:
-            yield Reason("document_claim_mismatch", f"claims.{field} contradicts the machine-readable zone")
-        elif agreement is Agreement.UNSURE:
-            yield Reason(
-                "document_unreadable_field", f"claims.{field} and the machine-readable zone differ, but a misreading would explain it"
-            )
-    for field, agreement in printed.items():
-        if agreement is Agreement.DIFFERENT:
-            yield Reason("document_visual_mismatch", f"the printed {field} is not that of the machine-readable zone")
+def _sources(chip: Chip | None, barcodes: Sequence[Barcode], zone: Mrz | None) -> Iterator[Identity]:
+    """Everybody who names the holder; first who is hardest to misread and to forge."""
+    if chip is not None and chip.zone is not None:
+        yield Identity.of_zone(chip.zone, "chip", by_ocr=False)
+    yield from (code.identity for code in barcodes if code.identity is not None)
+    if zone is not None:
+        yield Identity.of_zone(zone)
+
+
+def _reasons(zone: Mrz | None, sources: Sequence[Identity], today: date, *, has_portrait: bool) -> Iterator[Reason]:
+    if all(source.source == "chip" for source in sources):
+        yield Reason("document_no_mrz", "neither a machine-readable zone nor a barcode that names the holder was found on any page")
+    if zone is not None and zone.failed_checks:
+        yield Reason("document_mrz_check_digit", f"wrong check digit: {', '.join(zone.failed_checks)}; a misreading is likelier than fraud")
+    for source in sources:
+        for field, value in (("birth_date", source.birth_date), ("expiry_date", source.expiry_date)):
+            if field in source.sure and not value.valid:
+                yield Reason("document_invalid_date", f"{field} of the {source.source} is no calendar date, and no misreading")
+        if {"birth_date", "expiry_date"} <= source.sure and source.birth_date.iso > source.expiry_date.iso:
+            yield Reason("document_invalid_date", f"birth_date of the {source.source} lies after expiry_date")
+    if sources and "expiry_date" in sources[0].sure and sources[0].expiry_date.passed(today):
+        yield Reason("document_expired", f"expired on {sources[0].expiry_date.iso}")
     if not has_portrait:
         yield Reason("document_no_portrait", "no portrait was found on any page")
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreements:
+    """What the sources say of one another, of the print, and of the form."""
+
+    claims: Mapping[str, Agreement]
+    printed: Mapping[str, Agreement]
+    crossed: tuple[tuple[Identity, Identity, Mapping[str, Agreement]], ...]
+
+    def reasons(self) -> Iterator[Reason]:
+        for field, agreement in self.claims.items():
+            if agreement is Agreement.DIFFERENT:
+                yield Reason("document_claim_mismatch", f"claims.{field} contradicts the document")
+            elif agreement is Agreement.UNSURE:
+                yield Reason("document_unreadable_field", f"claims.{field} and the document differ, but a misreading would explain it")
+        for field, agreement in self.printed.items():
+            if agreement is Agreement.DIFFERENT:
+                yield Reason("document_visual_mismatch", f"the printed {field} is not that of the machine-readable part")
+        for a, b, fields_ in self.crossed:
+            code = "document_chip_mismatch" if "chip" in {a.source, b.source} else "document_barcode_mismatch"
+            for field, agreement in fields_.items():
+                if agreement is Agreement.DIFFERENT:
+                    yield Reason(code, f"{field} of the {a.source} contradicts that of the {b.source}")
+                elif agreement is Agreement.UNSURE:
+                    yield Reason(
+                        "document_unreadable_field", f"{field} of {a.source} and {b.source} differ, but a misreading would explain it"
+                    )
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "claims": _told(self.claims),
+            "printed": _told(self.printed),
+            "crossed": {f"{a.source} / {b.source}": _told(fields_) for a, b, fields_ in self.crossed},
+        }
+
+
+def _told(agreements: Mapping[str, Agreement]) -> dict[str, str]:
+    return {field: str(agreement) for field, agreement in agreements.items()}
 
 
 def _worth(page: Page) -> tuple[bool, tuple[int, int], float]:

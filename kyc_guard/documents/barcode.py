@@ -162,8 +162,7 @@ def _licence(elements: Mapping[str, str]) -> Identity | None:
 
 def _date(text: str) -> PartialDate:
     """MMDDCCYY (United States) or CCYYMMDD (Canada, version 1): no eight digits are a date of this or the last century in both."""
-    if re.fullmatch(r"\d{8}", text):
-        for year, month, day in ((text[4:], text[:2], text[2:4]), (text[:4], text[4:6], text[6:])):
-            if year >= "1900" and (found := full_date(int(year), int(month), int(day))).valid:
-                return found
-    return PartialDate("<<<<<<", None, None, None, valid=False)
+    if not re.fullmatch(r"\d{8}", text) or text == "00000000":
+        return PartialDate("<<<<<<", None, None, None, valid=True)
+    canadian = full_date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    return canadian if canadian.valid and text >= "1900" else full_date(int(text[4:]), int(text[:2]), int(text[2:4]))

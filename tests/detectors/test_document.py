@@ -8,21 +8,27 @@ from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
+import made_chips as made
 import numpy as np
 import pytest
 from skimage import data
 
+from kyc_guard import fusion
 from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.detectors import document as module
 from kyc_guard.detectors.document import FINDINGS, Document
 from kyc_guard.detectors.protocol import Bundle, Detector
+from kyc_guard.documents.barcode import Barcode
+from kyc_guard.documents.certificates import TrustList
+from kyc_guard.documents.dates import PartialDate
+from kyc_guard.documents.identity import Identity
 from kyc_guard.documents.mrz import parse
 from kyc_guard.documents.ocr import TextLine
 from kyc_guard.documents.page import Page, find_portrait
 from kyc_guard.documents.specimen import Holder, render, zone
 from kyc_guard.errors import ConfigError
 from kyc_guard.media import read_image
-from kyc_guard.types import Evidence, Face, Submission, UInt8Array
+from kyc_guard.types import Evidence, Face, Outcome, Submission, UInt8Array
 from kyc_guard.weights import Weights
 
 TODAY = date(2026, 1, 1)
@@ -106,8 +112,7 @@ def _page(
 ) -> None:
     """Let every page read as this, so that the checks can be tried without OCR."""
 
-    def read(image_rgb: UInt8Array, *, today: date, threads: int) -> Page:
-        del threads
+    def read(image_rgb: UInt8Array, *, today: date) -> Page:
         read = None if lines is None else parse(lines, today=today)
         return Page(image_rgb, 0, text, read, None if read is None else np.zeros(4, np.float32), 0.99, face)
 
@@ -180,6 +185,91 @@ def test_a_finding_without_a_probability_stops_the_program(broken: dict[str, Any
     limits = {"same": 0.85, "different": 0.6, "visual_near": 0.75, "text_confidence": 0.9}
     with pytest.raises(ConfigError, match="python -m training"):
         Document.load(_bundle({"document": {"limits": limits, **broken}}))
+
+
+@pytest.fixture(scope="module")
+def trusting(detector: Document, tmp_path_factory: pytest.TempPathFactory) -> Document:
+    """The detector of an operator who trusts Utopia."""
+    country = made.Authority()
+    folder = made.trust_folder(tmp_path_factory.mktemp("csca"), country, revocation_list=country.revoke(99))
+    return replace(detector, trust=TrustList.load(folder))
+
+
+_CHIPS = {
+    "genuine": ({}, {}, set()),
+    "another person's": ({"holder": Holder(surname="LINDQVIST")}, {}, {"document_chip_mismatch"}),
+    "another document's": ({"holder": Holder(document_number="X12345678")}, {}, {"document_chip_mismatch"}),
+    "altered": ({}, {"dg1": made.dg1(Holder(surname="LINDQVIST"))}, {"document_chip_altered", "document_chip_mismatch"}),
+    "forged": ({"signing": made.Signing(other_key=True)}, {}, {"document_chip_forged"}),
+    "of a country of his own": ({"signing": made.Signing(made.Authority(key_name="forger"))}, {}, {"document_chip_untrusted"}),
+    "signer expired": ({"signing": made.Signing(until=date(2025, 6, 1))}, {}, {"document_chip_expired"}),
+    "signer revoked": ({"signing": made.Signing(serial=99)}, {}, {"document_chip_revoked"}),
+    "cut off": ({}, {"sod": b"\x77\x05abc"}, {"document_chip_unreadable"}),
+}
+
+
+@pytest.mark.parametrize("name", _CHIPS)
+def test_a_chip_is_accepted_only_if_genuine_and_of_this_document(
+    monkeypatch: pytest.MonkeyPatch, trusting: Document, page_rgb: UInt8Array, portrait: Face, name: str
+) -> None:
+    how, change, codes = _CHIPS[name]
+    _page(monkeypatch, page_rgb, zone(HOLDER), face=portrait)
+    signal = trusting(replace(_evidence(page_rgb), chip=made.chip_files(**how) | change))  # type: ignore[arg-type]
+    assert {r.code for r in signal.reasons} == codes
+    policy, thresholds = _bundle().policy, _bundle().thresholds
+    alone = replace(policy, checks={"document": policy.checks["document"]}, together_review_at=None)
+    assert (fusion.decide([signal], alone, thresholds).outcome is Outcome.ACCEPT) == (not codes)
+    assert "chip_portrait_rgb" in signal.artefacts
+
+
+def test_without_a_trust_folder_no_chip_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, detector: Document, page_rgb: UInt8Array, portrait: Face
+) -> None:
+    _page(monkeypatch, page_rgb, zone(HOLDER), face=portrait)
+    signal = detector(replace(_evidence(page_rgb), chip=made.chip_files()))
+    assert {r.code for r in signal.reasons} == {"document_chip_untrusted"}
+
+
+def test_a_misread_zone_contradicts_no_chip(
+    monkeypatch: pytest.MonkeyPatch, trusting: Document, page_rgb: UInt8Array, portrait: Face
+) -> None:
+    lines = zone(HOLDER)
+    _page(monkeypatch, page_rgb, (lines[0], lines[1].replace("L898902C3", "L898902E3")), face=portrait)
+    signal = trusting(replace(_evidence(page_rgb), chip=made.chip_files()))
+    assert {r.code for r in signal.reasons} == {"document_mrz_check_digit", "document_unreadable_field"}
+
+
+def _licence(**change: str) -> Barcode:
+    day = PartialDate("740812", 1974, 8, 12, valid=True)
+    until = PartialDate("340415", 2034, 4, 15, valid=True)
+    named = Identity("barcode", "ERIKSSON", "ANNA MARIA", "L898902C3", "", day, "F", until)
+    return Barcode("PDF417", np.zeros(4, np.float32), replace(named, **change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "claims", "with_zone", "codes"),
+    [
+        ({}, HOLDER.claims, False, set()),  # a licence has no zone and needs none
+        ({}, {"surname": "Lindqvist"}, False, {"document_claim_mismatch"}),
+        ({}, HOLDER.claims, True, set()),
+        ({"surname": "LINDQVIST"}, {}, True, {"document_barcode_mismatch"}),
+        ({"document_number": "X1"}, {}, True, {"document_barcode_mismatch"}),
+        ({"surname": "ERIXON"}, {}, True, {"document_unreadable_field"}),
+    ],
+)
+def test_a_barcode_is_held_against_zone_and_claims(  # noqa: PLR0917 (fixtures)
+    monkeypatch: pytest.MonkeyPatch,
+    detector: Document,
+    page_rgb: UInt8Array,
+    portrait: Face,
+    change: dict[str, str],
+    claims: dict[str, str],
+    with_zone: bool,
+    codes: set[str],
+) -> None:
+    _page(monkeypatch, page_rgb, zone(HOLDER) if with_zone else None, text=(_LINE,), face=portrait)
+    monkeypatch.setattr(module, "read_barcodes", lambda image_rgb, today: (_licence(**change),))
+    assert {r.code for r in detector(_evidence(page_rgb, claims=claims)).reasons} == codes
 
 
 # What is printed on the twelve shared specimens: the Spanish one carries invented check digits, the Cameroonian one a

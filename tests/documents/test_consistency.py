@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from kyc_guard.documents.consistency import Agreement, Limits, compare_claims, compare_visual_zone
 from kyc_guard.documents.dates import dates_in
-from kyc_guard.documents.mrz import Mrz, parse
+from kyc_guard.documents.identity import Identity
+from kyc_guard.documents.mrz import parse
 from kyc_guard.documents.ocr import TextLine
 from kyc_guard.documents.specimen import Holder, zone
 
@@ -23,10 +24,10 @@ SAME, UNSURE, DIFFERENT = Agreement.SAME, Agreement.UNSURE, Agreement.DIFFERENT
 _HOLDER = Holder()
 
 
-def _read(holder: Holder = _HOLDER, *, failed: tuple[str, ...] = ()) -> Mrz:
+def _read(holder: Holder = _HOLDER, *, failed: tuple[str, ...] = ()) -> Identity:
     read = parse(zone(holder), today=date(2026, 1, 1))
     assert read is not None
-    return replace(read, checks={name: name not in failed for name in read.checks})
+    return Identity.of_zone(replace(read, checks={name: name not in failed for name in read.checks}))
 
 
 def _print(*texts: str, confidence: float = 0.99) -> list[TextLine]:
