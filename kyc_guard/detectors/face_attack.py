@@ -97,7 +97,7 @@ class FaceAttack:
                 "frames": len(judged),
                 "frames_unfit": sum(1 for f in faces if f is not None) - len(judged),
                 "log_odds": {"physical": round(physical, 3), "digital": round(digital, 3)},
-                "by_frame": [[round(z, 2) for z in s.log_odds] for s in scores],
+                "by_frame": {kind: [round(s.log_odds[k], 2) for s in scores] for k, kind in enumerate(KINDS)},
                 "species": {name: round(float(p), 4) for name, p in zip(SPECIES, kinds, strict=True)},
             },
             artefacts={
