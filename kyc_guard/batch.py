@@ -2,7 +2,7 @@
 
 A line is a decision (see `Decision.to_json`) with the ``device`` that the client declared, or
 ``{"submission": ID, "outcome": "error", "error": {...}}``. Lines stand in the order in which the submissions were done;
-``took_ms`` is the only field in them that depends on the clock. After a kill and a resume the file equals that of an
+``took_ms`` and ``judged_on`` alone depend on the clock. After a kill and a resume the file equals that of an
 uninterrupted run, sorted and without ``took_ms``.
 """
 
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from kyc_guard import pool
 from kyc_guard.config import Settings
@@ -24,12 +24,19 @@ from kyc_guard.errors import InputError, SchemaError, UnreadableError
 from kyc_guard.progress import Advance, silent
 from kyc_guard.provenance import identity
 from kyc_guard.result_lines import LineFile
-from kyc_guard.types import Decision, Submission, inside
+from kyc_guard.types import Submission, inside
 
 if TYPE_CHECKING:
     from kyc_guard.pipeline import Verifier
 
-Verify: TypeAlias = Callable[[Submission], Decision]
+
+class Judged(Protocol):
+    """What a line is made of: a `Decision`, or something that has all its fields and more."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+
+Verify: TypeAlias = Callable[[Submission], Judged]
 ERROR = "error"
 """The outcome of a line that holds no decision."""
 
@@ -131,6 +138,7 @@ def run(
     resume: bool = False,
     timeout_s: float | None = None,
     make_verify: Callable[[], Verify] | None = None,
+    judged_with: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], contextlib.AbstractContextManager[Advance]] = silent,
 ) -> Summary:
     """Judge every submission of ``source`` and append its line to ``out``.
@@ -142,6 +150,8 @@ def run(
         resume: go on with an existing ``out``; ids that have a line, error lines included, are not judged again.
         timeout_s: a submission that takes longer, twice, becomes an error line.
         make_verify: what judges; called once in each worker process, must be picklable.
+        judged_with: fields of every line of ``out`` without which it was begun with another bundle; by default those of ``settings``
+            where nobody else judges.
 
     Raises:
         InputError: ``source`` cannot be read or is empty; ``out`` exists without ``resume``, is no result file, or was
@@ -150,12 +160,13 @@ def run(
         ConfigError, ModelError: nothing may be judged.
     """
     settings = settings or Settings()
-    judge = {} if make_verify is not None else identity(settings)
+    if judged_with is None:
+        judged_with = {} if make_verify is not None else identity(settings)
     places = _places(source)
     started = time.monotonic()
     with LineFile(out, resume=resume) as file:
         summary = Summary(total=len(places))
-        done = _read_back(file, judge, summary)
+        done = _read_back(file, judged_with, summary)
         file.repair()
         summary.earlier = len(done & places.keys())
         tasks = _pending(source, places, done)
@@ -215,11 +226,11 @@ def _error_line(submission: str, kind: str, message: str, **where: str) -> str:
     return json.dumps({"submission": submission, "outcome": ERROR, "error": {"type": kind, "message": message, **where}})
 
 
-def _read_back(file: LineFile, judge: Mapping[str, Any], summary: Summary) -> set[str]:
+def _read_back(file: LineFile, judged_with: Mapping[str, Any], summary: Summary) -> set[str]:
     """The ids that have a line already.
 
     Raises:
-        InputError: a line is damaged, doubled, not ours, or was judged by something else than ``judge``.
+        InputError: a line is damaged, doubled, not ours, or lacks a field of ``judged_with``.
     """
     done: set[str] = set()
     for number, line in enumerate(file.whole_lines(), start=1):
@@ -231,7 +242,7 @@ def _read_back(file: LineFile, judge: Mapping[str, Any], summary: Summary) -> se
             raise InputError(file.path, f"line {number} is no result line", "restore the file, or name another one") from error
         if submission in done:
             raise InputError(file.path, f"line {number} repeats submission {submission!r}", "remove one of the two lines")
-        for key, value in judge.items():
+        for key, value in judged_with.items():
             if row["outcome"] != ERROR and row.get(key) != value:
                 raise InputError(
                     file.path, f"line {number} was judged with another {key}", "use the bundle it was begun with, or name another file"

@@ -1,6 +1,7 @@
 """What every command shares: the app, exit codes, options, and how errors are told.
 
-Exit codes: 0 accept (or done), 10 retry, 11 review, 12 reject, 2 bad input or usage, 130 interrupted, 1 anything else.
+Exit codes: 0 accept (or done), 10 retry, 11 review (replay, pack-verify: it differs), 12 reject, 2 bad input or usage, 130 interrupted,
+1 anything else.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from kyc_guard.types import Outcome
 
 EXIT_CODES = {Outcome.ACCEPT: 0, Outcome.RETRY: 10, Outcome.REVIEW: 11, Outcome.REJECT: 12}
 EXIT_BAD_INPUT = 2
+EXIT_DIFFERS = 11
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130
 
@@ -27,7 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_show_locals=False,
     help="Judge KYC submissions: is the selfie a living person in front of a camera, and the one on the document?",
-    epilog="Exit codes: 0 accept or done, 10 retry, 11 review, 12 reject, 2 bad input or usage, 1 internal error, 130 interrupted.",
+    epilog="Exit codes: 0 accept or done, 10 retry, 11 review (replay, pack-verify: it differs), 12 reject, 2 bad input or usage, "
+    "1 internal error, 130 interrupted.",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kyc_guard.cli.examining import Pack, Redacted, write_pack
 from kyc_guard.cli.frame import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERNAL, AsJson, Resume, TimeoutS, Workers, app, reporting, resumable
 from kyc_guard.config import Settings
 from kyc_guard.types import Decision, Submission
@@ -22,6 +23,9 @@ from kyc_guard.types import Decision, Submission
 @app.command()
 def verify(
     submission_dir: Annotated[Path, typer.Argument(help="Folder with submission.toml, the selfie and the document.")],
+    *,
+    pack: Pack = None,
+    redacted: Redacted = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge one submission. The exit code is the outcome: 0 accept, 10 retry, 11 review, 12 reject."""
@@ -30,7 +34,9 @@ def verify(
     with reporting(as_json):
         submission = Submission.from_dir(submission_dir)
         with Verifier(Settings()) as verifier:
-            decision = verifier.verify(submission)
+            decision, evidence = verifier.examine(submission)
+            if pack is not None:
+                write_pack(pack, decision, evidence, verifier.bundle, redacted)
         # allow_nan=False: a number that is none must become an error, never a result.
         text = json.dumps(decision.to_json(), allow_nan=False)
     if as_json:
@@ -46,16 +52,19 @@ def batch(
     *,
     out: Annotated[Path, typer.Option(help="Result file: one JSON line a submission. Never overwritten.")],
     workers: Workers = None,
+    packs: Annotated[Path | None, typer.Option(help="Folder for an evidence pack of every decision.", show_default=False)] = None,
     resume: Resume = False,
     timeout_s: TimeoutS = 300.0,
     as_json: AsJson = False,
 ) -> None:
     """Judge many submissions. Exit code 0 if all were judged, 2 if some lines are errors, 130 if interrupted."""
+    from kyc_guard import evidence_pack
     from kyc_guard.batch import run
     from kyc_guard.progress import bar
 
     with reporting(as_json), resumable():
-        summary = run(source, out, settings=Settings(), workers=workers, resume=resume, timeout_s=timeout_s, progress=bar)
+        packing = {} if packs is None else evidence_pack.batch_options(packs, Settings())
+        summary = run(source, out, settings=Settings(), workers=workers, resume=resume, timeout_s=timeout_s, progress=bar, **packing)
     if as_json:
         print(json.dumps(summary.to_json()))
     else:
