@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -74,8 +75,8 @@ class Settings(BaseSettings):
     policy_path: Path = Field(default_factory=_default_policy_path)
     thresholds_path: Path = Field(default_factory=lambda data: data["weights_dir"] / "thresholds.toml")
     """The shipped file, unless ``kyc-guard calibrate`` wrote one for this operator."""
-    threads: int = Field(default=1, ge=1)
-    """Threads one process may use inside ONNX Runtime and OpenCV."""
+    threads: int = Field(default_factory=lambda: min(2, os.cpu_count() or 1), ge=1)
+    """Threads one submission may use: from 2 on, the document is read while the selfie is decoded and judged. Batches use one a worker."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     csca_dir: Path | None = None
     """Folder of the country certificates and revocation lists that chips are held against; see `kyc_guard.documents.certificates`."""

@@ -31,7 +31,8 @@ class Bundle:
 
     def net(self, name: str) -> Net:
         """A fresh session of model ``name``; raises ModelError unless its bytes are the manifest's."""
-        return Net(self.weights.get(name), threads=self.settings.threads, providers=self.settings.providers)
+        # One thread of the budget reads the document meanwhile; see `pipeline.Verifier`.
+        return Net(self.weights.get(name), threads=max(1, self.settings.threads - 1), providers=self.settings.providers)
 
 
 class Detector(Protocol):

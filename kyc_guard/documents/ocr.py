@@ -42,7 +42,7 @@ _lock = threading.Lock()
 
 
 @lru_cache(maxsize=1)
-def _engine(pid: int, threads: int) -> Any:
+def _engine(pid: int) -> Any:
     # Keyed by process: a session does not survive fork().
     del pid
     from rapidocr import RapidOCR
@@ -57,27 +57,26 @@ def _engine(pid: int, threads: int) -> Any:
             # Each line at its own width: padding short ones to long ones was a third of the time.
             "Rec.rec_img_shape": [3, 48, 48],
             "Rec.rec_batch_num": 1,
-            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
     )
 
 
-def read_text(image_rgb: UInt8Array, *, threads: int = 1) -> tuple[TextLine, ...]:
+def read_text(image_rgb: UInt8Array) -> tuple[TextLine, ...]:
     """All legible lines of a picture, top to bottom, then left to right; empty where there is no text.
 
     Safe to call from several threads; calls queue for the one session.
 
     Args:
         image_rgb: (H, W, 3) uint8 RGB.
-        threads: of the session; asking for another number makes a new one.
     """
     height, width = image_rgb.shape[:2]
     if min(height, width) * min(1.0, _MAX_SIDE_PX / max(height, width)) < _MIN_SIDE_PX:
         return ()
     image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
     with _lock:
-        result = _engine(os.getpid(), threads)(image_bgr)
+        result = _engine(os.getpid())(image_bgr)
     if not result.txts:
         return ()
     lines = [

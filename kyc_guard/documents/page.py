@@ -75,21 +75,20 @@ def _turned(image_rgb: UInt8Array, quarter_turns: int) -> UInt8Array:
     return np.ascontiguousarray(np.rot90(image_rgb, quarter_turns))
 
 
-def read_page(image_rgb: UInt8Array, *, today: date, threads: int = 1) -> Page:
+def read_page(image_rgb: UInt8Array, *, today: date) -> Page:
     """Read one page. The portrait says which way up to try first; a zone outvotes it, since meshes fit themselves onto anything.
 
     Args:
         image_rgb: (H, W, 3) uint8 RGB.
         today: settles the century of two-digit years.
-        threads: of the OCR session.
     """
     found = find_portrait(image_rgb)
     start = 0 if found is None else found[2]
-    best = _read(_turned(image_rgb, start), start, today, threads)
+    best = _read(_turned(image_rgb, start), start, today)
     sideways = _sideways(best.lines)
     if best.mrz is None and (sideways or found is None or start != 0):
         others = [(start + step) % 4 for step in ((1, 3) if sideways else (2,))]
-        pages = [best, *(_read(_turned(image_rgb, turns), turns, today, threads) for turns in others)]
+        pages = [best, *(_read(_turned(image_rgb, turns), turns, today) for turns in others)]
         best = max(pages, key=lambda page: (page.mrz is not None, sum(len(line.text) * line.confidence for line in page.lines)))
     if found is not None and found[2] == best.quarter_turns:
         return replace(best, portrait=found[1])
@@ -103,15 +102,15 @@ def _sideways(lines: Sequence[TextLine]) -> bool:
     return 2 * tall > sum(len(line.text) for line in lines)
 
 
-def _read(image_rgb: UInt8Array, turns: int, today: date, threads: int) -> Page:
-    lines = read_text(image_rgb, threads=threads)
+def _read(image_rgb: UInt8Array, turns: int, today: date) -> Page:
+    lines = read_text(image_rgb)
     if _sideways(lines):
         # The recogniser turns upended lines by itself, but their order is lost.
         return Page(image_rgb, turns, lines, None, None, 0.0, None)
     zone = _find_zone(lines, today)
     if any("<<" in line.text for line in lines) if zone is None else zone.reading.failed_checks:
         # A second look at the place alone, enlarged, often reads what a page-sized look could not.
-        closer = _closer_look(image_rgb, zone, today, threads)
+        closer = _closer_look(image_rgb, zone, today)
         if closer is not None and (zone is None or closer.reading.merit > zone.reading.merit):
             zone = closer
     if zone is None:
@@ -140,7 +139,7 @@ def _find_zone(lines: Sequence[TextLine], today: date) -> _Zone | None:
     return None
 
 
-def _closer_look(image_rgb: UInt8Array, zone: _Zone | None, today: date, threads: int) -> _Zone | None:
+def _closer_look(image_rgb: UInt8Array, zone: _Zone | None, today: date) -> _Zone | None:
     height, width = image_rgb.shape[:2]
     if zone is None:
         x0, y0, x1, y1 = 0, height // 2, width, height
@@ -150,7 +149,7 @@ def _closer_look(image_rgb: UInt8Array, zone: _Zone | None, today: date, threads
         x1, y1 = min(width, int(zone.box_xyxy[2] + margin)), min(height, int(zone.box_xyxy[3] + margin))
     crop = image_rgb[y0:y1, x0:x1]
     larger: UInt8Array = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    again = _find_zone(read_text(larger, threads=threads), today)
+    again = _find_zone(read_text(larger), today)
     if again is None:
         return None
     box = again.box_xyxy / 2 + np.array([x0, y0, x0, y0], np.float32)
