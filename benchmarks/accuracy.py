@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks import figures, plots, simulated
 from benchmarks.accuracy_page import page
 from benchmarks.record import RESULTS, Goal, plain, save
-from benchmarks.shipped import DIGITAL, PHYSICAL, LoadVerifier, default_point
+from benchmarks.shipped import LoadVerifier, default_point
 from kyc_guard import evaluate
 from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
@@ -30,7 +30,10 @@ from kyc_guard.evaluate import Scorer
 from kyc_guard.pipeline import Verifier
 from kyc_guard.progress import bar
 from kyc_guard.reports import metrics
-from kyc_guard.reports.evaluation import Presentation, Score, Table, write_whole
+from kyc_guard.reports.evaluation import write_whole
+from kyc_guard.reports.labelled import read_manifest, read_scores
+from kyc_guard.reports.presentations import Presentation, Score, Table
+from kyc_guard.types import DIGITAL, PHYSICAL
 
 MANIFEST = Path(__file__).resolve().parents[2] / "shared" / "data" / "manifest.csv"
 SCORES = Path("out") / "accuracy"
@@ -90,8 +93,8 @@ def run(
     """
     begun = (scores / "scores.csv").exists()
     report = evaluate.run(manifest, scores, root=root, split=split, scorer=scorer, workers=workers, resume=begun, progress=bar)
-    rows = list(evaluate.read_manifest(manifest, root or manifest.parent, split))
-    judged = [score for _, score in evaluate.read_scores(scores / "scores.csv")]
+    rows = list(read_manifest(manifest, root or manifest.parent, split))
+    judged = [score for _, score in read_scores(scores / "scores.csv")]
     points = dict(scorer.points)
     data = holdings(manifest)
     trained_on = {d["source"] for d in data if d["split"] == "train"}

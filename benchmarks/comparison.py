@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from benchmarks import figures
 from benchmarks.record import between, share, table
-from benchmarks.shipped import DIGITAL, PHYSICAL
-from kyc_guard import evaluate
 from kyc_guard.errors import InputError
-from kyc_guard.reports.evaluation import Presentation, Score, Table
+from kyc_guard.reports.labelled import read_manifest, read_scores
+from kyc_guard.reports.presentations import Presentation, Score, Table
+from kyc_guard.types import DIGITAL, PHYSICAL
 
 
 def side_by_side(manifest: Path, files: Sequence[Path], *, split: str) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def side_by_side(manifest: Path, files: Sequence[Path], *, split: str) -> dict[s
     Raises:
         InputError: a file cannot be read, or lacks a row of the manifest.
     """
-    rows = [row.without_file() for row in evaluate.read_manifest(manifest, manifest.parent, split)]
+    rows = list(read_manifest(manifest, None, split))
     by_name = {path.parent.name if path.stem == "scores" else path.stem: path for path in files}
     if len(by_name) < max(2, len(files)):
         raise InputError(
@@ -62,7 +62,7 @@ def _outline(part: Table) -> dict[str, Any]:
 
 
 def _scores_of(path: Path, rows: Sequence[Presentation]) -> list[Score]:
-    scores = dict(evaluate.read_scores(path))
+    scores = dict(read_scores(path))
     if lost := next((row.path for row in rows if row.path not in scores), None):
         raise InputError(path, f"has no row for {lost!r}", "score the whole split with every model")
     return [scores[row.path] for row in rows]

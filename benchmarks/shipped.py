@@ -6,13 +6,8 @@ from dataclasses import dataclass
 
 from kyc_guard.batch import verifier_on_one_core
 from kyc_guard.config import Settings
-from kyc_guard.detectors.face_attack import PHYSICAL, SPECIES
 from kyc_guard.evaluate import operating_points
 from kyc_guard.pipeline import Verifier
-
-__all__ = ["DIGITAL", "PHYSICAL", "LoadVerifier", "default_point"]
-
-DIGITAL = frozenset(SPECIES) - PHYSICAL - {"bona_fide"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import numpy as np
 
 from benchmarks.figures import separation
 from benchmarks.sample import face_picture, in_turn
-from benchmarks.shipped import DIGITAL, PHYSICAL
 from kyc_guard import pool
 from kyc_guard.attacks import ATTACKS, FaceImage
 from kyc_guard.attacks.mesh import yaw
@@ -24,8 +23,9 @@ from kyc_guard.config import Settings
 from kyc_guard.errors import KycGuardError
 from kyc_guard.pipeline import Verifier
 from kyc_guard.progress import bar
-from kyc_guard.reports.evaluation import Presentation, Score, Table
 from kyc_guard.reports.metrics import Rate
+from kyc_guard.reports.presentations import Presentation, Score, Table
+from kyc_guard.types import DIGITAL, PHYSICAL
 
 RESERVED = tuple(a for a in ATTACKS if a.held_out)
 

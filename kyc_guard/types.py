@@ -27,6 +27,12 @@ Float64Array: TypeAlias = NDArray[np.float64]
 Media: TypeAlias = Path | bytes | UInt8Array
 """A file, its bytes, or decoded pixels: (H, W, 3) or (T, H, W, 3) uint8 RGB."""
 
+SPECIES = ("print", "print_cut", "replay", "mask", "swap", "composite", "reenactment", "generated")
+PHYSICAL = frozenset(SPECIES[:4])
+"""Shown to the camera."""
+DIGITAL = frozenset(SPECIES[4:])
+"""Made inside a computer."""
+
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kyc_guard.config import Policy, Settings, Thresholds
-from kyc_guard.detectors.face_attack import SPECIES
+from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.detectors.liveness import SPECIES as LIVENESS_SPECIES
 from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.motion import GROUPS, POOLED_NAMES
@@ -28,8 +28,8 @@ class AttackNet:
     def run(self, *, rgb: np.ndarray) -> dict[str, np.ndarray]:
         assert rgb.dtype == np.uint8
         self.shown.append(rgb)
-        kinds = np.full((len(rgb), len(SPECIES)), 0.05, np.float32)
-        kinds[:, SPECIES.index(self.species)] = 0.6
+        kinds = np.full((len(rgb), len(CLASSES)), 0.05, np.float32)
+        kinds[:, CLASSES.index(self.species)] = 0.6
         return {
             "logits": np.array([self.rule(view) for view in rgb], np.float32).reshape(len(rgb), 2),
             "species": kinds,

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kyc_guard.attacks import ATTACKS, contact_sheet
-from kyc_guard.attacks.face_image import SPECIES, Attack, FaceImage
+from kyc_guard.attacks.face_image import Attack, FaceImage
 from kyc_guard.attacks.mesh import yaw
-from kyc_guard.types import Float32Array
+from kyc_guard.types import SPECIES, Float32Array
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore, ChipWriter
 
 SHARD_CHIPS = 120

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from kyc_guard.types import PHYSICAL
 from training.chips import ChipRow
-from training.models import PHYSICAL
 
 APCER_POINTS = {"apcer_01": 0.01, "apcer_05": 0.05, "apcer_10": 0.10}
 BPCER_POINTS = {"bpcer_01": 0.01, "bpcer_02": 0.02, "bpcer_05": 0.05, "bpcer_10": 0.10}

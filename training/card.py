@@ -15,10 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from kyc_guard.attacks import ATTACKS
 from kyc_guard.cli import reporting
 from kyc_guard.config import Settings, Thresholds
-from kyc_guard.detectors.face_attack import PHYSICAL, SPECIES
 from kyc_guard.errors import ModelError
 from kyc_guard.faces.views import VIEWS
 from kyc_guard.reports.evaluation import write_whole
+from kyc_guard.types import PHYSICAL, SPECIES
 from kyc_guard.weights import Weights
 
 HERE = Path(__file__).resolve().parent
@@ -63,13 +63,13 @@ def card(results: Path, weights_dir: Path) -> str:
             nets=[{"name": name, **{k: tables[name].get(k, "") for k in ("version", "sha256", "licence", "command")}} for name in names],
             views=tuple(VIEWS.values()),
             physical=[s for s in SPECIES if s in PHYSICAL],
-            digital=[s for s in SPECIES[1:] if s not in PHYSICAL],
+            digital=[s for s in SPECIES if s not in PHYSICAL],
             points=table.get("points", {}),
             calibration={k: v for k, v in sorted(table.items()) if not isinstance(v, dict)},
             point=accuracy["default_point"] if accuracy else "",
             sources=_sources(accuracy) if accuracy else [],
             unseen=[s["source"] for s in accuracy["sources"] if not s["trained_on"]] if accuracy else [],
-            missing_species=sorted(set(SPECIES[1:]) - {s["species"] for s in accuracy["species"]}) if accuracy else [],
+            missing_species=sorted(set(SPECIES) - {s["species"] for s in accuracy["species"]}) if accuracy else [],
             trained_simulators=[a.name for a in ATTACKS if not a.held_out],
             reserved_simulators=[a.name for a in ATTACKS if a.held_out],
             **figures,

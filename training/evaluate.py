@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kyc_guard.faces.views import View
+from kyc_guard.types import PHYSICAL
 from training.chips import ChipRow, ChipStore
-from training.models import PHYSICAL, AttackNet
+from training.models import AttackNet
 from training.sampling import STILL, cut
 from training.train import predict
 

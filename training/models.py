@@ -10,18 +10,15 @@ import timm
 import torch
 from torch import Tensor, nn
 
-SPECIES = ("bona_fide", "print", "print_cut", "replay", "mask", "swap", "composite", "reenactment", "generated")
+from kyc_guard.detectors.face_attack import CLASSES
+
 _CHANNELS = {4: 80, 5: 112, 6: 192, 7: 320}
 _WIDTH = 160
 
 
-PHYSICAL = frozenset({"print", "print_cut", "replay", "mask"})
-"""Shown to the camera; the other species are made inside a computer."""
-
-
 class Output(NamedTuple):
     """logits (N, 2): physical and digital attack, each against bona fide, above 0 for attack. species (N, 9): logits over
-    `SPECIES`. map (N, h, w): attack logits by place. embedding (N, 160).
+    `CLASSES`. map (N, h, w): attack logits by place. embedding (N, 160).
     """
 
     logits: Tensor
@@ -49,7 +46,7 @@ class AttackNet(nn.Module):
         self.map = nn.Conv2d(_WIDTH, 1, 1)
         self.drop = nn.Dropout(dropout)
         self.logits = nn.Linear(2 * _WIDTH, 2)
-        self.species = nn.Linear(2 * _WIDTH, len(SPECIES))
+        self.species = nn.Linear(2 * _WIDTH, len(CLASSES))
 
     def forward(self, x: Tensor) -> Output:
         """X (N, 3, S, S) float32 RGB, normalised by `normalise`."""

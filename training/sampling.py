@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.faces import square_crop
 from kyc_guard.faces.views import View
-from kyc_guard.types import Float32Array, UInt8Array
+from kyc_guard.types import PHYSICAL, Float32Array, UInt8Array
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore
-from training.models import PHYSICAL, SPECIES
 
 _LOCAL = frozenset({"swap", "composite", "reenactment"})
 
@@ -213,7 +213,7 @@ def sample_of(
     rgb, mask = cut(view, row, chip, jitter, map_side)
     if row.is_attack and not row.attack and row.attack_type in _LOCAL:
         mask = np.full_like(mask, np.nan)
-    species = SPECIES.index(row.attack_type if row.is_attack else "bona_fide")
+    species = CLASSES.index(row.attack_type if row.is_attack else "bona_fide")
     physical = row.attack_type in PHYSICAL
     targets = (1.0 if physical else np.nan, np.nan if physical else 1.0) if row.is_attack else (0.0, 0.0)
     if row.is_attack and not view.scale and np.isfinite(mask).all() and float(mask.max()) < 0.1:

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.faces.views import VIEWS
 from kyc_guard.types import Float32Array
 from training.chips import ChipStore
-from training.models import SPECIES, AttackNet, Output, normalise
+from training.models import AttackNet, Output, normalise
 from training.sampling import Jitter, PairSampler, Sample, sample_of
 
 CHECKPOINT_S = 180.0
@@ -200,5 +201,5 @@ def predict(net: AttackNet, images: Sequence[NDArray[np.uint8]], batch: int = 64
         logits.append(out.logits.numpy())
         kinds.append(out.species.softmax(1).numpy())
     if not logits:
-        return np.zeros((0, 2), np.float32), np.zeros((0, len(SPECIES)), np.float32)
+        return np.zeros((0, 2), np.float32), np.zeros((0, len(CLASSES)), np.float32)
     return np.concatenate(logits), np.concatenate(kinds)

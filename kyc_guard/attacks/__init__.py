@@ -3,7 +3,7 @@
 from kyc_guard.attacks.clips import CLIP_ATTACKS, ClipAttack
 from kyc_guard.attacks.codec import CODECS, Codec
 from kyc_guard.attacks.composite import COMPOSITES
-from kyc_guard.attacks.face_image import SPECIES, Attack, Attacked, FaceImage
+from kyc_guard.attacks.face_image import Attack, Attacked, FaceImage
 from kyc_guard.attacks.gallery import contact_sheet
 from kyc_guard.attacks.generated import GENERATED
 from kyc_guard.attacks.mask import MASKS
@@ -19,7 +19,6 @@ __all__ = [
     "ATTACKS",
     "CLIP_ATTACKS",
     "CODECS",
-    "SPECIES",
     "Attack",
     "Attacked",
     "ClipAttack",

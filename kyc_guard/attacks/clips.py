@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from kyc_guard.attacks import printing, screen
-from kyc_guard.attacks.face_image import SPECIES, Attack, FaceImage
+from kyc_guard.attacks.face_image import Attack, FaceImage
 from kyc_guard.attacks.optics import Pose, Rng, chance, light_of, uniform
-from kyc_guard.types import Float32Array, UInt8Array
+from kyc_guard.types import SPECIES, Float32Array, UInt8Array
 
 _STEADY, _HAND, _RESTLESS = 0.15, 1.0, 2.5
 """Amplitude of motion: a stand, a hand, an attacker who tilts the sheet to make it look alive."""

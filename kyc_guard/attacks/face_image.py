@@ -8,9 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from kyc_guard.types import Float32Array, UInt8Array
-
-SPECIES = ("print", "print_cut", "replay", "mask", "swap", "composite", "reenactment", "generated")
+from kyc_guard.types import SPECIES, Float32Array, UInt8Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,15 +19,14 @@ from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces.views import FACE, VIEWS, View
 from kyc_guard.runtime import Net
-from kyc_guard.types import Evidence, Face, Float32Array, Modality, Reason, Signal, UInt8Array
+from kyc_guard.types import PHYSICAL, SPECIES, Evidence, Face, Float32Array, Modality, Reason, Signal, UInt8Array
 
-SPECIES = ("bona_fide", "print", "print_cut", "replay", "mask", "swap", "composite", "reenactment", "generated")
+CLASSES = ("bona_fide", *SPECIES)
 """Order of the nets' species outputs."""
 
 
 KINDS = ("physical", "digital")
 """Order of the nets' two logits."""
-PHYSICAL = frozenset({"print", "print_cut", "replay", "mask"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +38,7 @@ class FaceScore:
     by_view: Mapping[str, tuple[float, float]]
     """Each view's own two logits, the mean over its windows."""
     species: Float32Array
-    """(9,) probabilities over `SPECIES`, the mean over views."""
+    """(9,) probabilities over `CLASSES`, the mean over views."""
     heat_map: Float32Array
     """(h, w) in 0..1: where the whole-face net saw attack."""
 
@@ -83,7 +82,7 @@ class FaceAttack:
         scores = self.score_faces(judged, still=len(judged) == 1)
         physical, digital = (float(np.mean([s.log_odds[k] for s in scores])) for k in range(2))
         kinds = np.mean([s.species for s in scores], axis=0)
-        suspected = [i for i, name in enumerate(SPECIES) if i and (name in PHYSICAL) == (physical >= digital)]
+        suspected = [i for i, name in enumerate(CLASSES) if i and (name in PHYSICAL) == (physical >= digital)]
         strongest = max(range(len(scores)), key=lambda i: max(scores[i].log_odds))
         frame, face = judged[strongest]
         return Signal(
@@ -91,14 +90,14 @@ class FaceAttack:
             version=self.version,
             score=either(physical, digital),
             quality=len(judged) / len(faces),
-            species=SPECIES[max(suspected, key=lambda i: float(kinds[i]))],
+            species=CLASSES[max(suspected, key=lambda i: float(kinds[i]))],
             reasons=(Reason("second_face", f"{others} more of the subject's size"),) if (others := evidence.track.other_faces) else (),
             facts={
                 "frames": len(judged),
                 "frames_unfit": sum(1 for f in faces if f is not None) - len(judged),
                 "log_odds": {"physical": round(physical, 3), "digital": round(digital, 3)},
                 "by_frame": {kind: [round(s.log_odds[k], 2) for s in scores] for k, kind in enumerate(KINDS)},
-                "species": {name: round(float(p), 4) for name, p in zip(SPECIES, kinds, strict=True)},
+                "species": {name: round(float(p), 4) for name, p in zip(CLASSES, kinds, strict=True)},
             },
             artefacts={
                 "heat_map": scores[strongest].heat_map,

@@ -7,7 +7,7 @@ import pytest
 
 from kyc_guard.attacks import codec, mask, optics, printing, screen
 from kyc_guard.attacks.clips import CLIP_ATTACKS, ClipAttack
-from kyc_guard.attacks.face_image import SPECIES, Attack, Attacked, FaceImage
+from kyc_guard.attacks.face_image import Attack, Attacked, FaceImage
 from kyc_guard.attacks.gallery import contact_sheet
 from kyc_guard.attacks.mask import MASKS
 from kyc_guard.attacks.printing import PRINTS
@@ -269,7 +269,3 @@ def test_the_contact_sheet_has_a_row_for_each_attack_and_repeats_by_seed() -> No
     assert (sheet != contact_sheet(faces, attacks, 8)).any()
     with pytest.raises(ValueError, match="at least one face"):
         contact_sheet([], attacks, 7)
-
-
-def test_every_species_of_the_physical_kind_is_listed() -> None:
-    assert {"print", "print_cut", "replay", "mask"} <= set(SPECIES)

@@ -12,10 +12,10 @@ from stand_ins import AttackNet, bundle, by_light
 
 from kyc_guard.calibration import Join, either
 from kyc_guard.config import Policy, Settings
-from kyc_guard.detectors.face_attack import KINDS, PHYSICAL, SPECIES, FaceAttack
+from kyc_guard.detectors.face_attack import CLASSES, KINDS, FaceAttack
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces.views import FACE, PATCH, VIEWS
-from kyc_guard.types import Clip, Evidence, Face, FaceQuality, FaceTrack, Modality, Reason, Signal, Submission, UInt8Array
+from kyc_guard.types import PHYSICAL, Clip, Evidence, Face, FaceQuality, FaceTrack, Modality, Reason, Signal, Submission, UInt8Array
 
 
 def detector(face: Any = None, patch: Any = None, joins: tuple[Join, Join] | None = None, **gates: float) -> FaceAttack:
@@ -107,7 +107,7 @@ def test_the_species_named_is_one_of_the_louder_suspicion(physical: float, digit
     assert named in {None, signal.species}
     assert signal.species != "bona_fide"
     assert sum(signal.facts["species"].values()) == pytest.approx(1.0, abs=1e-3)
-    assert tuple(signal.facts["species"]) == SPECIES
+    assert tuple(signal.facts["species"]) == CLASSES
 
 
 def test_the_reviewer_sees_the_most_suspicious_frame() -> None:

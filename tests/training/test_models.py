@@ -11,8 +11,6 @@ import timm
 import torch
 from skimage.data import chelsea
 
-from kyc_guard.attacks.face_image import SPECIES as SIMULATED
-from kyc_guard.detectors import face_attack
 from kyc_guard.faces.views import VIEWS
 from training import models
 from training.models import AttackNet, Exported, load_imagenet, normalise
@@ -34,7 +32,7 @@ def test_a_net_answers_with_two_logits_a_species_a_map_and_an_embedding(stages: 
     net = AttackNet(stages, pretrained=False).eval()
     with torch.inference_mode():
         out = net(torch.zeros(2, 3, 128, 128))
-    assert [tuple(part.shape) for part in out] == [(2, 2), (2, len(models.SPECIES)), (2, map_side, map_side), (2, 160)]
+    assert [tuple(part.shape) for part in out] == [(2, 2), (2, len(models.CLASSES)), (2, map_side, map_side), (2, 160)]
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -83,9 +81,3 @@ def test_what_is_exported_gives_probabilities_for_species_and_map() -> None:
     assert logits.shape == (3, 2)
     assert species.sum(dim=1).tolist() == pytest.approx([1.0] * 3)
     assert 0.0 <= float(where.min()) <= float(where.max()) <= 1.0
-
-
-def test_training_detector_and_simulators_name_the_species_alike() -> None:
-    assert models.SPECIES == face_attack.SPECIES
-    assert models.PHYSICAL == face_attack.PHYSICAL
-    assert models.SPECIES[1:] == SIMULATED

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from made_chips import SIDE_PX, attack, blotches, chip, fill, row, striped
 
+from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.faces.views import FACE, PATCH, View
+from kyc_guard.types import PHYSICAL, SPECIES
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore, ChipWriter
-from training.models import PHYSICAL, SPECIES
 from training.sampling import STILL, Jitter, PairSampler, Sample, cut, degrade, sample_of
 
 pytestmark = pytest.mark.torch
@@ -106,13 +107,13 @@ def test_gentle_samples_keep_more_of_the_fine_structure() -> None:
 # ---- labels
 
 
-@pytest.mark.parametrize("species", SPECIES[1:])
+@pytest.mark.parametrize("species", SPECIES)
 def test_an_attack_answers_its_own_head_and_is_not_asked_the_other(species: str) -> None:
     made = sample((attack(species, attack="maker"), chip(blotches(0), 255)))
     own, other = (0, 1) if species in PHYSICAL else (1, 0)
     assert made.targets[own] == 1.0
     assert np.isnan(made.targets[other])
-    assert made.species == SPECIES.index(species)
+    assert made.species == CLASSES.index(species)
     assert made.map.shape == (8, 8)
     assert (made.map == 1).all()
 
@@ -141,7 +142,7 @@ def test_a_window_beside_a_local_manipulation_is_called_untouched() -> None:
 def test_a_window_on_a_local_manipulation_is_called_manipulated_where_it_is() -> None:
     on = sample(_local(slice(13, 19)))
     assert on.targets[1] == 1.0
-    assert on.species == SPECIES.index("swap")
+    assert on.species == CLASSES.index("swap")
     assert float(on.map.max()) > 0.9
     assert float(on.map.min()) < 0.1
 
