@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from kyc_guard.reports import metrics
-from kyc_guard.reports.evaluation import Table
+from kyc_guard.reports.differences import needed
 from kyc_guard.reports.metrics import Rate
+from kyc_guard.reports.presentations import Table
 from kyc_guard.types import Float64Array
 
 GROUP_AXES = ("race", "sex", "age")
@@ -122,18 +123,6 @@ def differentials(table: Table, threshold: float) -> list[dict[str, Any]]:
             base = max(overall.value or 0.0, 0.01)
             axes.append({"axis": axis, "overall": overall, "groups": groups, "base": base, "needed_per_group": needed(base, 2 * base)})
     return axes
-
-
-def needed(rate: float, other: float) -> int:
-    """People a group needs for two groups' rates to be told apart in 4 of 5 studies at a 5 % level, two-sided.
-
-    Source: Fleiss, Levin and Paik, "Statistical Methods for Rates and Proportions", 3rd ed. 2003, formula 4.14.
-    """
-    z_level, z_power = 1.959964, 0.841621
-    other = min(other, 1.0)
-    mean = (rate + other) / 2
-    spread = z_level * math.sqrt(2 * mean * (1 - mean)) + z_power * math.sqrt(rate * (1 - rate) + other * (1 - other))
-    return math.ceil((spread / (other - rate)) ** 2)
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

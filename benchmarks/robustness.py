@@ -22,7 +22,7 @@ from benchmarks.record import RESULTS, Goal, goals_table, number, plain, save, s
 from benchmarks.sample import face_picture, spread
 from benchmarks.shipped import LoadVerifier, default_point
 from benchmarks.transforms import JITTERS, TRANSFORMS, moved
-from kyc_guard import evaluate, pool
+from kyc_guard import pool
 from kyc_guard.calibration import either
 from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
@@ -31,8 +31,9 @@ from kyc_guard.errors import KycGuardError
 from kyc_guard.pipeline import Verifier
 from kyc_guard.progress import bar
 from kyc_guard.provenance import identity
-from kyc_guard.reports.evaluation import Presentation
+from kyc_guard.reports.labelled import read_manifest
 from kyc_guard.reports.metrics import Rate
+from kyc_guard.reports.presentations import Presentation
 from kyc_guard.types import Face, UInt8Array
 
 NAMES = tuple((t.family, t.strength) for t in TRANSFORMS) + tuple(("face box", f"±{100 * a:.0f} %") for a in JITTERS)
@@ -63,7 +64,7 @@ def main(
 ) -> None:
     """Measure score drift and flip rate under everyday changes."""
     settings = Settings()
-    rows = list(evaluate.read_manifest(manifest, root or manifest.parent, split))
+    rows = list(read_manifest(manifest, root or manifest.parent, split))
     judged = run(spread(rows, per_kind=per_kind), LoadVerifier(settings), settings, workers=workers)
     name, threshold = default_point(settings)
     about = {"manifest": manifest.name, "split": split, "per_kind": per_kind, **identity(settings)}

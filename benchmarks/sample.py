@@ -13,7 +13,7 @@ from kyc_guard.config import Limits, Sampling
 from kyc_guard.errors import InputError
 from kyc_guard.faces import face_finder
 from kyc_guard.media import read_clip
-from kyc_guard.reports.evaluation import Presentation
+from kyc_guard.reports.presentations import Presentation
 from kyc_guard.types import Face, UInt8Array
 
 LONGEST_SIDE_PX = 720

@@ -12,8 +12,7 @@ import csv
 import hashlib
 import io
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,11 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kyc_guard import pool
 from kyc_guard.batch import verifier_on_one_core
 from kyc_guard.config import Policy, Settings, Thresholds
-from kyc_guard.errors import InputError, LimitError, SchemaError, UnreadableError
+from kyc_guard.errors import InputError, LimitError, UnreadableError
 from kyc_guard.fusion import fusion_weights
 from kyc_guard.progress import Advance, silent
 from kyc_guard.provenance import identity
-from kyc_guard.reports.evaluation import Presentation, Score, report_from_scores, write_whole
+from kyc_guard.reports.evaluation import report_from_scores, write_whole
+from kyc_guard.reports.labelled import COLUMNS, joined, probability, read_manifest, read_scores
+from kyc_guard.reports.presentations import Presentation, Score
 from kyc_guard.result_lines import LineFile
 from kyc_guard.types import inside
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from kyc_guard.pipeline import AttackScore
 
 ScoreMedia: TypeAlias = "Callable[[Path, str], AttackScore]"
-
-COLUMNS = ("path", "score", "abstained", "reason", "predicted_type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +89,18 @@ def run(
     workers: int | None = None,
     resume: bool = False,
     timeout_s: float | None = None,
+    gallery: bool = False,
     progress: Callable[[int, int], contextlib.AbstractContextManager[Advance]] = silent,
 ) -> dict[str, Any]:
     """Score every row of ``manifest`` (of ``split``), write scores.csv, report.json and report.html into ``out``.
 
     Args:
         manifest: CSV with columns path, label (bona_fide | attack) and, where known, attack_type, source, subject, group,
-            split. Paths are relative to ``root``, else to the manifest's folder, and may not leave it.
+            split, matched (1 | 0: whether the face matcher took it for the person on record). Paths are relative to
+            ``root``, else to the manifest's folder, and may not leave it.
         resume: go on with the scores.csv that is there.
         timeout_s: a row that takes longer, twice, is a non-response.
+        gallery: write gallery.html too, which shows the faces of the worst errors.
 
     Returns:
         The report, as in report.json.
@@ -127,7 +129,16 @@ def run(
                 advance()
     rows = list(read_manifest(manifest, root, split))
     scores = [score for _, score in read_scores(out / "scores.csv")]
-    return report_from_scores(rows, scores, out, points=scorer.points, about=about)
+    report = report_from_scores(rows, scores, out, points=scorer.points, about=about)
+    if gallery:
+        _write_gallery(out, report, {row.path: row.file for row in rows if row.file is not None})
+    return report
+
+
+def _write_gallery(out: Path, report: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+    from kyc_guard.reports import gallery  # decoding pictures takes seconds to import
+
+    gallery.write(out / "gallery.html", report, files, Settings().limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,17 +161,12 @@ class _Work:
             except InputError as error:
                 return Score(None, _code(error), None, nothing)
             by_name = {s.detector: s.score for s in answer.signals}
-            detectors = tuple(_probability(by_name.get(name)) for name in self.detectors)
-            if answer.score is not None and _probability(answer.score) is None:
+            detectors = tuple(probability(by_name.get(name)) for name in self.detectors)
+            if answer.score is not None and probability(answer.score) is None:
                 return Score(None, "invalid_score", None, detectors)
             return Score(answer.score, answer.reason, answer.species, detectors)
 
         return work
-
-
-def _probability(score: float | None) -> float | None:
-    """``score``, or ``None`` for what is no probability (NaN, for one): it must never be written as a number."""
-    return score if score is not None and math.isfinite(score) and 0.0 <= score <= 1.0 else None
 
 
 def _code(error: InputError) -> str:
@@ -173,116 +179,29 @@ def _code(error: InputError) -> str:
             return "bad_input"
 
 
-def read_manifest(manifest: Path, root: Path, split: str | None = None) -> Iterator[Presentation]:
-    """The rows, one at a time; a row that cannot be used carries its problem.
+def report_on(
+    manifest: Path,
+    scores_csv: Path,
+    out: Path,
+    *,
+    root: Path | None = None,
+    split: str | None = None,
+    points: Mapping[str, float],
+    gallery: bool = False,
+) -> dict[str, Any]:
+    """Report on scores that are there already, from whatever model; no model is run, and media are opened for the gallery alone.
 
     Raises:
-        UnreadableError: no such file, no UTF-8. SchemaError: wrong columns, no rows, no rows of ``split``.
+        InputError: manifest or scores cannot be used, or a row of the manifest has no score row. OutputError: as `run`.
     """
-    count = 0
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = {"path", "label", *(["split"] if split is not None else [])} - set(reader.fieldnames or [])
-            if missing:
-                raise SchemaError(
-                    manifest, f"has no column {min(missing)}", "give a CSV with path,label,attack_type,source,subject[,group][,split]"
-                )
-            for cells in reader:
-                if split is None or cells["split"] == split:
-                    count += 1
-                    yield _presentation(cells, root, f"{manifest.name}:{reader.line_num}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableError(manifest, f"cannot be read ({error})", "name a readable UTF-8 CSV file") from error
-    except csv.Error as error:
-        raise SchemaError(manifest, f"is not valid CSV ({error})", "save it as comma-separated UTF-8") from error
-    if not count:
-        raise SchemaError(manifest, "has no rows" if split is None else f"has no rows of split {split!r}", "check the manifest and --split")
-
-
-def _presentation(cells: Mapping[str, str | None], root: Path, place: str) -> Presentation:
-    def cell(name: str) -> str:
-        return (cells.get(name) or "").strip()
-
-    path, label = cells.get("path") or "", cell("label")
-    if "\n" in path or "\r" in path:
-        # scores.csv holds one row a line; such a path could not be told from a torn row.
-        raise SchemaError(place, "the path contains a line break", "rename the file")
-    problem: tuple[str, str] | None = None
-    file: Path | None = None
-    if not path or label not in {"bona_fide", "attack"}:
-        problem = ("invalid_row", f"{place}: label is {label!r}, path {path!r}; label must be bona_fide or attack")
-    else:
-        try:
-            file = inside(root, path, place)
-            if not file.is_file():
-                problem = ("missing_file", f"{place}: no file {file}")
-        except (InputError, OSError) as error:
-            problem = ("invalid_path", str(error))
-    species = (cell("attack_type") or "unspecified") if label == "attack" else ""
-    return Presentation(path, label, species, cell("source"), cell("subject"), cell("group"), file, problem)
-
-
-def read_scores(path: Path) -> Iterator[tuple[str, Score]]:
-    """The rows of a scores.csv: path and Score, in the file's order.
-
-    Raises:
-        InputError: it cannot be read, lacks a column, or has a score that is no probability.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            names = reader.fieldnames or []
-            missing = {"path", "score"} - set(names)
-            if missing:
-                raise SchemaError(path, f"has no column {min(missing)}", f"give a CSV with {','.join(COLUMNS)}")
-            detectors = [n for n in names if n not in COLUMNS]
-            for cells in reader:
-                place = f"{path}:{reader.line_num}"
-                value = _number(cells["score"], place)
-                reason = cells.get("reason") or ("unknown" if value is None else None)
-                yield (
-                    cells["path"],
-                    Score(value, reason, cells.get("predicted_type") or None, tuple(_number(cells[d], place) for d in detectors)),
-                )
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableError(path, f"cannot be read ({error})", "name a readable UTF-8 CSV file") from error
-    except csv.Error as error:
-        raise SchemaError(path, f"is not valid CSV ({error})", "save it as comma-separated UTF-8") from error
-
-
-def report_on(manifest: Path, scores_csv: Path, out: Path, *, split: str | None = None, points: Mapping[str, float]) -> dict[str, Any]:
-    """Report on scores that are there already, from whatever model; neither models nor media are opened.
-
-    Raises:
-        InputError: manifest or scores cannot be used, or a row of the manifest has no score row.
-    """
-    # The media need not be here, so whether the paths exist says nothing.
-    rows = [row.without_file() for row in read_manifest(manifest, manifest.parent, split)]
-    scores: dict[str, Score] = {}
-    for path, score in read_scores(scores_csv):
-        if scores.setdefault(path, score) != score:
-            raise SchemaError(scores_csv, f"has two different rows for {path!r}", "keep one of them")
-    lost = next((row.path for row in rows if row.path not in scores), None)
-    if lost is not None:
-        raise SchemaError(
-            scores_csv, f"has no row for {lost!r}", "score every row of the manifest; write an empty score where there is none"
-        )
+    pairs = joined(manifest, scores_csv, split=split)
     out.mkdir(parents=True, exist_ok=True)
     about = {"manifest": manifest.name, "manifest_sha256": _sha256(manifest), "split": split, "scores": scores_csv.name}
-    return report_from_scores(rows, [scores[row.path] for row in rows], out, points=points, about=about)
-
-
-def _number(text: str | None, place: str) -> float | None:
-    if not text:
-        return None
-    try:
-        value = _probability(float(text))
-    except ValueError:
-        value = None
-    if value is None:
-        raise SchemaError(place, f"{text!r} is no probability", "write a number from 0 to 1, or nothing where the row abstained")
-    return value
+    report = report_from_scores([row for row, _ in pairs], [score for _, score in pairs], out, points=points, about=about)
+    if gallery:
+        worst = [row["path"] for rows in report["worst"].values() for row in rows]
+        _write_gallery(out, report, {path: inside(root or manifest.parent, path, manifest) for path in worst})
+    return report
 
 
 def _open_scores(out: Path, scorer: Scorer, about: Mapping[str, Any], *, resume: bool) -> LineFile:

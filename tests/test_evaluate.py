@@ -7,8 +7,6 @@ import errno
 import json
 import os
 import random
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +17,14 @@ from typing import Any
 
 import fake_workers
 import pytest
+from browser import look
 from fake_workers import SCORER
 
 from kyc_guard import evaluate
 from kyc_guard.errors import InputError, OutputError, SchemaError, UnreadableError
 from kyc_guard.reports import evaluation as report
-from kyc_guard.reports.evaluation import Presentation, Score
+from kyc_guard.reports.labelled import read_manifest
+from kyc_guard.reports.presentations import Presentation, Score
 
 HEADER = "path,label,attack_type,source,subject,group,split\n"
 ROWS = [
@@ -273,7 +273,7 @@ def test_a_file_that_holds_no_scores_is_not_gone_on_with(tmp_path: Path) -> None
 
 
 def test_a_killed_run_is_resumed_to_the_same_files(tmp_path: Path) -> None:
-    names = random.Random(0).choices(range(100), k=60)
+    names = random.Random(0).choices(range(100), k=150)
     manifest = make_manifest(
         tmp_path / "data", [f"{i}_{n}.png,{'attack,print' if n > 45 else 'bona_fide,'},s,p{i % 9},," for i, n in enumerate(names)]
     )
@@ -286,7 +286,7 @@ def test_a_killed_run_is_resumed_to_the_same_files(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert 10 <= scores.read_bytes().count(b"\n") < 61
+    assert 10 <= scores.read_bytes().count(b"\n") < 151
     subprocess.run([*command, "--resume"], check=True, timeout=250)
     for name in ("scores.csv", "report.json", "report.html"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -386,41 +386,117 @@ def test_the_page_is_self_contained_and_shows_no_markup_of_others(tmp_path: Path
     text = (tmp_path / "report.html").read_text()
     links = _Links()
     links.feed(text)
-    assert len(links.sources) == 2
+    assert len(links.sources) == 4
     assert all(s.startswith("data:image/png;base64,") for s in links.sources)
     assert not links.tags & {"script", "link", "iframe", "b>print"}
     assert "<script>" not in text
     assert 'name="viewport"' in text
 
 
-_LOOK = """<script>addEventListener("load", () => document.title = JSON.stringify({
-    wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-    broken: [...document.images].filter(i => !i.naturalWidth).length, images: document.images.length}))</script>"""
-
-
 def test_the_page_fits_a_phone_in_a_real_browser(tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed: the page was not looked at in a browser")
     rows = [
-        Presentation(f"{'long' * 30}{i}.png", "attack" if i % 2 else "bona_fide", "print" if i % 2 else "", "s" * 60) for i in range(40)
+        Presentation(
+            f"{'long' * 30}{i}.png",
+            "attack" if i % 2 else "bona_fide",
+            f"print {i % 3}" if i % 2 else "",
+            "s" * 60 + str(i % 5),
+            group=f"{'fm'[i % 4 > 1]}|{'a' * 40}",
+            matched=i % 2 == 1,
+        )
+        for i in range(40)
     ]
-    report.report_from_scores(rows, [Score(i / 40) for i in range(40)], tmp_path, points={"review": 0.4, "reject": 0.8})
-    page = tmp_path / "looked_at.html"
-    page.write_text((tmp_path / "report.html").read_text() + _LOOK)
-    command = [
-        chromium,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--window-size=500,900",
-        "--dump-dom",
-        f"--user-data-dir={tmp_path / 'profile'}",
+    report.report_from_scores(rows, [Score(i / 40, None, "replay") for i in range(40)], tmp_path, points={"review": 0.4, "reject": 0.8})
+    assert look(tmp_path / "report.html") == {"wide": 0, "broken": 0, "images": 4, "requests": []}
+
+
+def test_a_page_that_does_not_fit_a_phone_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text(
+        '<!doctype html><div style="width: 900px">x</div><img src="data:image/png;base64,AA"><img src="http://127.0.0.1:9/x.png">'
+    )
+    seen = look(page)
+    assert seen["wide"] > 400
+    assert (seen["broken"], seen["images"], seen["requests"]) == (2, 2, ["http://127.0.0.1:9/x.png"])
+
+
+def test_attacks_that_matched_and_were_accepted_are_impostors_let_in(tmp_path: Path) -> None:
+    rows = [
+        Presentation("a", "attack", "print", matched=True),
+        Presentation("b", "attack", "print", matched=True),
+        Presentation("c", "attack", "print", matched=False),
+        Presentation("d", "attack", "print"),
+        Presentation("e", "attack", "mask", matched=True),
+        Presentation("f", "bona_fide", "", matched=True),
     ]
-    dom = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, check=True, timeout=250).stdout
-    title = re.search(r"<title>(.*?)</title>", dom)
-    assert title is not None
-    assert json.loads(title[1]) == {"wide": 0, "broken": 0, "images": 2}
+    scores = [Score(0.1), Score(0.9), Score(0.1), Score(0.1), Score(None, "no_face"), Score(0.1)]
+    found = report.figures(rows, scores, points={"reject": 0.8, "review": 0.5}, about={})["impostors"]
+    assert (found["point"], found["iapar_max"]["species"]) == ("review", "print")
+    mask, print_ = found["species"]
+    assert (print_["iapmr"]["errors"], print_["iapar"]["errors"], print_["iapar"]["n"]) == (2, 1, 3)
+    assert (mask["iapmr"]["errors"], mask["iapar"]["errors"], mask["iapar"]["n"]) == (1, 0, 1)
+    assert report.figures([rows[3], rows[5]], [Score(0.1)] * 2, points={"review": 0.5}, about={})["impostors"] is None
+
+
+def test_the_column_matched_is_read_and_nonsense_in_it_is_an_error_row(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path,label,matched\na,attack,1\nb,attack,0\nc,attack,\nd,attack,maybe\n")
+    rows = list(read_manifest(tmp_path / "m.csv", None))
+    assert [row.matched for row in rows] == [True, False, None, None]
+    assert [row.problem is not None for row in rows] == [False, False, False, True]
+
+
+def test_what_attacks_were_taken_for(tmp_path: Path) -> None:
+    rows = [Presentation(p, "attack", p[:-1]) for p in ("mask1", "mask2", "print1", "print2", "print3")] + [
+        Presentation(p, "bona_fide", "") for p in ("x", "y")
+    ]
+    scores = [
+        Score(0.9, None, "mask"),
+        Score(0.2, None, "mask"),
+        Score(0.7, None, "mask"),
+        Score(0.8, None, "print"),
+        Score(None, "no_face"),
+    ]
+    found = report.figures(rows, [*scores, Score(0.1, None, "print"), Score(0.6)], points={"review": 0.5}, about={})["confusion"]
+    assert found["columns"] == ["bona fide", "mask", "print", "unnamed attack", "no score"]
+    assert {row["name"]: row["counts"] for row in found["rows"]} == {
+        "bona fide": [1, 0, 0, 1, 0],
+        "mask": [1, 1, 0, 0, 0],
+        "print": [0, 1, 1, 0, 1],
+    }
+    assert (found["named_right"]["errors"], found["named_right"]["n"]) == (2, 3)
+
+
+def test_groups_are_told_apart_by_each_part_of_their_name() -> None:
+    rows = [Presentation(str(i), "bona_fide", "", "s", group=f"{'f' if i % 2 else 'm'}|{i % 3}") for i in range(60)]
+    found = report.figures(rows, [Score(0.9 if i % 2 else 0.1) for i in range(60)], points={"review": 0.5}, about={})["differentials"]
+    assert [(d["of"], d["rate"], len(d["groups"])) for d in found] == [
+        ("group", "BPCER", 6),
+        ("part 1 of group", "BPCER", 2),
+        ("part 2 of group", "BPCER", 3),
+    ]
+    women = found[1]["groups"][0]
+    assert (women["name"], women["value"], women["shown"]) == ("f", 1.0, True)
+    assert not any(g["shown"] for g in found[2]["groups"])
+
+
+def test_the_gallery_shows_the_worst_errors_to_the_owner_alone(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    manifest = make_manifest(tmp_path / "data")
+    for name in ("print_40.png", "bf_60.png"):
+        Image.fromarray(np.full((300, 200, 3), 90, np.uint8)).save(tmp_path / "data" / name)
+    run(manifest, tmp_path / "plain")
+    assert not (tmp_path / "plain" / "gallery.html").exists()
+    run(manifest, tmp_path / "out", gallery=True)
+    evaluate.report_on(manifest, tmp_path / "out" / "scores.csv", tmp_path / "again", points=SCORER.points, gallery=True)
+    page = tmp_path / "out" / "gallery.html"
+    assert page.stat().st_mode & 0o777 == 0o600
+    text = page.read_text()
+    assert text == (tmp_path / "again" / "gallery.html").read_text().replace("<br>scores: scores.csv", "")
+    assert "personal data" in text
+    assert "no picture: " in text  # the others are empty files
+    assert look(page) == {"wide": 0, "broken": 0, "images": 2, "requests": []}
+    assert "data:image/jpeg" not in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from kyc_guard.config import Settings
 
 @app.command()
 def evaluate(
-    manifest: Annotated[Path, typer.Argument(help="CSV: path,label,attack_type,source,subject[,group][,split].")],
+    manifest: Annotated[Path, typer.Argument(help="CSV: path,label,attack_type,source,subject[,group][,split][,matched].")],
     *,
     out: Annotated[Path, typer.Option(help="Folder for scores.csv, report.json and report.html.")],
     root: Annotated[
@@ -26,6 +26,9 @@ def evaluate(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only rows with this value in the column split.")] = None,
     scores: Annotated[Path | None, typer.Option(help="Report on these ready scores; no model is run.")] = None,
+    gallery: Annotated[
+        bool, typer.Option("--gallery", help="Write gallery.html too: FACES of the worst errors, for your eyes alone.")
+    ] = False,
     workers: Workers = None,
     resume: Resume = False,
     timeout_s: TimeoutS = 120.0,
@@ -37,9 +40,19 @@ def evaluate(
 
     with reporting(as_json), resumable():
         if scores is None:
-            report = run(manifest, out, root=root, split=split, workers=workers, resume=resume, timeout_s=timeout_s, progress=bar)
+            report = run(
+                manifest,
+                out,
+                root=root,
+                split=split,
+                workers=workers,
+                resume=resume,
+                timeout_s=timeout_s,
+                gallery=gallery,
+                progress=bar,
+            )
         else:
-            report = report_on(manifest, scores, out, split=split, points=operating_points(Settings()))
+            report = report_on(manifest, scores, out, root=root, split=split, points=operating_points(Settings()), gallery=gallery)
     if as_json:
         print(json.dumps(report))
     else:
@@ -50,7 +63,7 @@ def evaluate(
 
 def show_report(report: Mapping[str, Any]) -> None:
     """The headline figures of an evaluation, on stdout."""
-    from kyc_guard.reports.evaluation import in_words
+    from kyc_guard.reports.pages import in_words
 
     counts = report["counts"]
     title = (
@@ -70,4 +83,5 @@ def show_report(report: Mapping[str, Any]) -> None:
         )
     table.add_row("BPNRR, bona fides without a score", in_words(report["non_response"]["bpnrr"]))
     table.add_row("APNRR, worst species", in_words(report["non_response"]["apnrr_max"]))
+    table.add_row("IAPAR, worst species", in_words(report["impostors"]["iapar_max"]) if report["impostors"] else "no column matched")
     Console().print(table)

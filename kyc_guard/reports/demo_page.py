@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from kyc_guard.media.encode import jpeg
+from kyc_guard.reports.pages import picture, render
 from kyc_guard.types import UInt8Array
 
 
@@ -45,7 +42,7 @@ class Shown:
     @property
     def pictures(self) -> list[str]:
         """The crops as data: URIs."""
-        return ["data:image/jpeg;base64," + base64.b64encode(jpeg(crop, quality=80)).decode() for crop in self.crops_rgb]
+        return [picture(crop) for crop in self.crops_rgb]
 
 
 def tally(shown: Sequence[Shown]) -> list[str]:
@@ -65,13 +62,6 @@ def write(path: Path, shown: Sequence[Shown], notice: str) -> None:
         shown: in the order in which they are to stand.
         notice: what the reader must know before believing anything.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kyc_guard", "content"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("demo.html").render(shown=shown, notice=notice, tally=tally(shown))
+    html = render("demo.html", shown=shown, notice=notice, tally=tally(shown))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8")

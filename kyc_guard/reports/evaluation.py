@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,104 +16,14 @@ from scipy.special import ndtri
 
 from kyc_guard.errors import OutputError
 from kyc_guard.reports import metrics
+from kyc_guard.reports.differences import against_others, needed
 from kyc_guard.reports.metrics import Rate
-from kyc_guard.types import Float64Array
-
-NO_PRESENTATION = frozenset({"invalid_row", "invalid_path", "missing_file"})
-"""Reasons that say the manifest is at fault: nothing was presented, so the row is in no rate."""
-ERRORS = NO_PRESENTATION | {"unreadable", "limit", "bad_input", "internal_error", "worker_died", "timeout", "invalid_score"}
-"""Reasons an operator should look at; the others are a detector's own abstentions."""
+from kyc_guard.reports.presentations import ERRORS, Presentation, Score, Table
+from kyc_guard.reports.rehearsal import NOTICE, rehearse
 
 _WORST = 10
 _CURVE_STEPS = 40
 """Points of a DET curve a standard deviation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Presentation:
-    """One row of an evaluation manifest: what was presented."""
-
-    path: str
-    label: str
-    """bona_fide | attack; anything else comes with a ``problem``."""
-    species: str
-    """PAI species; empty for bona fide."""
-    source: str = ""
-    subject: str = ""
-    group: str = ""
-    file: Path | None = None
-    problem: tuple[str, str] | None = None
-    """Code and detail of why the row cannot be used."""
-
-    def without_file(self) -> Presentation:
-        """The row as it stands when only its scores are looked at."""
-        return replace(self, file=None, problem=self.problem if self.problem and self.problem[0] == "invalid_row" else None)
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One row of scores.csv: what came out."""
-
-    score: float | None
-    """P(attack); ``None`` = no response."""
-    reason: str | None = None
-    predicted_type: str | None = None
-    detectors: tuple[float | None, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Table:
-    """All presentations by column; rows that presented nothing are left out."""
-
-    is_attack: NDArray[np.bool_]
-    species: NDArray[np.str_]
-    scores: Float64Array
-    """NaN where there was no response."""
-    source: NDArray[np.str_]
-    group: NDArray[np.str_]
-    cluster: NDArray[np.str_]
-    """Rows of one person have one name; a row without a subject is a person of its own."""
-    reason: NDArray[np.str_]
-    path: NDArray[np.str_]
-
-    @classmethod
-    def of(cls, rows: Sequence[Presentation], scores: Sequence[Score]) -> Table:
-        pairs = [(r, s) for r, s in zip(rows, scores, strict=True) if r.problem is None and s.reason not in NO_PRESENTATION]
-
-        def text(values: list[str]) -> NDArray[np.str_]:
-            return np.array(values, dtype=np.str_)
-
-        return cls(
-            is_attack=np.array([r.label == "attack" for r, _ in pairs], dtype=bool),
-            species=text([r.species for r, _ in pairs]),
-            scores=np.array([np.nan if s.score is None else s.score for _, s in pairs], dtype=np.float64),
-            source=text([r.source for r, _ in pairs]),
-            group=text([r.group for r, _ in pairs]),
-            cluster=text([f"{r.source}/{r.subject}" if r.subject else f"row {r.path}" for r, _ in pairs]),
-            reason=text([s.reason or "" for _, s in pairs]),
-            path=text([r.path for r, _ in pairs]),
-        )
-
-    def where(self, mask: NDArray[np.bool_]) -> Table:
-        return Table(**{name: getattr(self, name)[mask] for name in self.__slots__})
-
-    @property
-    def silent(self) -> NDArray[np.bool_]:
-        return np.isnan(self.scores)
-
-    @property
-    def bona_fide(self) -> Float64Array:
-        """Scores of the bona fides that got one."""
-        return self.scores[~self.is_attack & ~self.silent]
-
-    @property
-    def attack(self) -> Float64Array:
-        return self.scores[self.is_attack & ~self.silent]
-
-    @property
-    def attacks(self) -> dict[str, Float64Array]:
-        """PAI species -> scores of its attacks that got one; every species of the table is there."""
-        return {str(s): self.scores[(self.species == s) & self.is_attack & ~self.silent] for s in np.unique(self.species[self.is_attack])}
 
 
 def report_from_scores(
@@ -146,8 +56,10 @@ def figures(
 ) -> dict[str, Any]:
     """Everything report.json holds. Rates are ``{errors, n, value, low, high}`` with exact 95 % intervals."""
     table = Table.of(rows, scores)
+    heard = table.where(~table.silent)
+    reliability = metrics.reliability(heard.scores, heard.is_attack)
     report = {
-        "standard": "Figures as defined in ISO/IEC 30107-3:2023; a rehearsal on the operator's own data, no certification",
+        "standard": f"Figures as defined in ISO/IEC 30107-3:2023. {NOTICE}",
         "confidence": metrics.CONFIDENCE,
         "about": dict(about),
         "counts": _counts(table, rows, scores),
@@ -159,11 +71,17 @@ def figures(
             if (point := metrics.bpcer_at_apcer(table.bona_fide, table.attacks, target, over))
         ],
         "non_response": _non_response(table),
+        "impostors": _impostors(table, points),
         "secondary": _secondary(table),
         "species": _species(table, points),
+        "confusion": _confusion(table, points),
         "sources": _slices(table, table.source, points),
         "groups": _slices(table, table.group, points) if np.any(table.group != "") else [],
-        "reliability": metrics.reliability(table.scores[~table.silent], table.is_attack[~table.silent]),
+        "differentials": [d for of, key in _divisions(table) for d in _differentials(table, of, key, points)],
+        "rehearsal": _rehearsal(table, points),
+        "reliability": reliability,
+        "calibration_error": metrics.calibration_error(reliability),
+        "brier": metrics.brier(heard.scores, heard.is_attack),
         "det": _curves(table),
         "histogram": _histogram(table),
         "worst": _worst_rows(table),
@@ -266,6 +184,108 @@ def _slices(table: Table, key: NDArray[np.str_], points: Mapping[str, float]) ->
     return rows
 
 
+def _impostors(table: Table, points: Mapping[str, float]) -> dict[str, Any] | None:
+    """IAPMR and IAPAR of each species, over the attacks whose comparison is known; ``None`` where none is."""
+    known = table.where(table.is_attack & ~np.isnan(table.matched))
+    if not known.scores.size or not points:
+        return None
+    name, threshold = _accepting_below(points)
+    matched = known.matched == 1.0
+    accepted = matched & (known.scores < threshold)  # no score is NaN: not below, not accepted
+    iapmr, iapar = {}, {}
+    for species in np.unique(known.species).tolist():
+        mine = known.species == species
+        iapmr[species] = Rate.of(int(np.count_nonzero(matched & mine)), int(np.count_nonzero(mine)))
+        iapar[species] = Rate.of(int(np.count_nonzero(accepted & mine)), int(np.count_nonzero(mine)))
+    return {
+        "point": name,
+        "threshold": threshold,
+        "iapar_max": _named(metrics.worst(iapar)),
+        "species": [{"species": species, "iapmr": iapmr[species], "iapar": iapar[species]} for species in iapar],
+    }
+
+
+def _accepting_below(points: Mapping[str, float]) -> tuple[str, float]:
+    """The lowest operating point: from there on a submission is not accepted, whatever else happens to it."""
+    return min(points.items(), key=lambda point: point[1])
+
+
+def _confusion(table: Table, points: Mapping[str, float]) -> dict[str, Any] | None:
+    """What was presented against what it was taken for, at the lowest operating point."""
+    if not points or not table.scores.size:
+        return None
+    name, threshold = _accepting_below(points)
+    truth = np.where(table.is_attack, table.species, "bona fide")
+    named = np.where(table.predicted == "", "unnamed attack", table.predicted)
+    taken_for = np.where(table.silent, "no score", np.where(table.scores < threshold, "bona fide", named))
+    columns = sorted(set(taken_for.tolist()), key=lambda c: (c == "no score", c != "bona fide", c))
+    rows = []
+    for kind in sorted(set(truth.tolist()), key=lambda k: (k != "bona fide", k)):
+        counts = Counter(taken_for[truth == kind].tolist())
+        rows.append({"name": kind, "n": sum(counts.values()), "counts": [counts[c] for c in columns]})
+    caught = table.is_attack & ~np.isin(taken_for, ["no score", "bona fide"])
+    return {
+        "point": name,
+        "threshold": threshold,
+        "columns": columns,
+        "rows": rows,
+        "named_right": Rate.of(int(np.count_nonzero(caught & (taken_for == truth))), int(np.count_nonzero(caught))),
+    }
+
+
+def _divisions(table: Table) -> Iterator[tuple[str, NDArray[np.str_]]]:
+    """By what presentations are told apart: source, group, and each part of a group such as ``f|18-30``."""
+    yield "source", table.source
+    yield "group", table.group
+    parts = [g.split("|") for g in table.group.tolist()]
+    most = max(map(len, parts), default=0)
+    for place in range(most if most > 1 else 0):
+        yield f"part {place + 1} of group", np.array([p[place] if place < len(p) else "" for p in parts], dtype=np.str_)
+
+
+def _differentials(table: Table, of: str, key: NDArray[np.str_], points: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    """Each group's BPCER and APCER against all others', where there are two groups at least; rows without a name are left out."""
+    known = table.where((key != "") & ~table.silent)
+    key = key[(key != "") & ~table.silent]
+    names, place = np.unique(key, return_inverse=True)
+    for rate, mine in (("BPCER", ~known.is_attack), ("APCER", known.is_attack)):
+        n = np.bincount(place[mine], minlength=names.size)
+        for point, threshold in points.items():
+            wrong = mine & ((known.scores >= threshold) != known.is_attack)
+            errors = np.bincount(place[wrong], minlength=names.size)
+            rates = {str(g): Rate.of(int(e), int(m)) for g, e, m in zip(names, errors, n, strict=True) if m}
+            if len(rates) > 1:
+                overall = Rate.of(int(errors.sum()), int(n.sum()))
+                base = max(overall.value or 0.0, 0.01)  # of a rate of 0 no doubling can be spoken of
+                yield {
+                    "of": of,
+                    "rate": rate,
+                    "point": point,
+                    "overall": overall,
+                    "base": base,
+                    "needed_for_double": needed(base, 2 * base) if base < 1.0 else None,
+                    "groups": [asdict(d) for d in against_others(rates)],
+                }
+
+
+def _rehearsal(table: Table, points: Mapping[str, float]) -> dict[str, Any] | None:
+    """The shape of an iBeta test; see `kyc_guard.reports.rehearsal`."""
+    if not points:
+        return None
+    name, threshold = _accepting_below(points)
+    asked = Counter(table.species[table.is_attack].tolist())
+    apcer = {species: Rate.of(metrics.apcer(a, threshold).errors, asked[species]) for species, a in table.attacks.items()}
+    bpcer = metrics.bpcer(table.bona_fide, threshold)
+    return {
+        "notice": NOTICE,
+        "point": name,
+        "threshold": threshold,
+        "apcer": [{"species": species, **asdict(rate)} for species, rate in apcer.items()],
+        "bpcer": bpcer,
+        "levels": rehearse(apcer, bpcer),
+    }
+
+
 def _curves(table: Table) -> list[dict[str, Any]]:
     """DET curves, thinned: all attacks, then each species."""
     if not table.bona_fide.size:
@@ -323,27 +343,16 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
-def percent(value: float | None) -> str:
-    """A share for human eyes."""
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def in_words(rate: Mapping[str, Any] | None) -> str:
-    """A rate with its interval and counts, on one line."""
-    if rate is None or rate["value"] is None:
-        return "-"
-    return f"{percent(rate['value'])} [{100 * rate['low']:.2f}, {100 * rate['high']:.2f}] {rate['errors']}/{rate['n']}"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text``, whole or not at all.
+def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``text``, whole or not at all; ``mode`` says who may read it.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
     draft = path.with_name(f".{path.name}.part")
     try:
-        with draft.open("w", encoding="utf-8") as file:
+        draft.unlink(missing_ok=True)
+        with open(draft, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

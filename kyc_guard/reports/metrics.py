@@ -248,6 +248,23 @@ def reliability(scores: Float64Array, is_attack: NDArray[np.bool_], bins: int = 
     return rows
 
 
+def calibration_error(table: Sequence[Mapping[str, Any]]) -> float | None:
+    """Expected calibration error: mean distance between score and share of attacks over the bins of `reliability`, by their size.
+
+    Source: Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", 2015.
+    """
+    n = sum(row["attacks"].n for row in table)
+    return math.fsum(abs(row["mean_score"] - row["attacks"].value) * row["attacks"].n for row in table) / n if n else None
+
+
+def brier(scores: Float64Array, is_attack: NDArray[np.bool_]) -> float | None:
+    """Mean squared distance between score and truth; 0 is perfect, the same score for all gives share * (1 - share) at best.
+
+    Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
+    """
+    return math.fsum((scores - is_attack) ** 2) / scores.size if scores.size else None
+
+
 def _demand_both(bona_fide: Float64Array, attack: Float64Array) -> None:
     if not bona_fide.size or not attack.size:
         raise ValueError("needs scores of both bona fide and attack presentations")

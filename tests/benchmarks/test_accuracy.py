@@ -14,7 +14,7 @@ from fake_workers import SCORER
 from benchmarks import accuracy
 from kyc_guard.config import Settings
 from kyc_guard.errors import InputError
-from kyc_guard.reports.evaluation import Presentation, Score
+from kyc_guard.reports.presentations import Presentation, Score
 
 ROWS = [
     *[f"bf_{n}.png,bona_fide,,cam,p{n},white|f|18-29,validation" for n in (5, 10, 20, 30, 60)],

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.figures import differentials, separation
 from benchmarks.record import plain
 from kyc_guard.errors import ModelError
-from kyc_guard.reports.evaluation import Presentation, Score, Table
+from kyc_guard.reports.presentations import Presentation, Score, Table
 from training import card
 
 NETS = ("face_attack_face", "face_attack_patch")

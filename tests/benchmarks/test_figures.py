@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import figures
-from kyc_guard.reports.evaluation import Presentation, Score, Table
+from kyc_guard.reports.presentations import Presentation, Score, Table
 
 
 def table(*rows: tuple[str, float | None, str, str]) -> Table:
@@ -87,8 +87,3 @@ def test_refusals_by_group_leave_attacks_and_silence_out() -> None:
 
 def test_no_groups_no_differentials() -> None:
     assert figures.differentials(people([0.1], [0.9]), 0.5) == []
-
-
-@pytest.mark.parametrize(("rate", "other", "people_needed"), [(0.05, 0.10, 435), (0.10, 0.20, 199), (0.5, 0.6, 388)])
-def test_people_needed_agree_with_the_textbook_table(rate: float, other: float, people_needed: int) -> None:
-    assert figures.needed(rate, other) == people_needed

@@ -17,11 +17,11 @@ from benchmarks import peers
 from benchmarks.comparison import page, side_by_side
 from benchmarks.peers import Activation, Border, Colour, Layout, Peer, Scale
 from benchmarks.record import plain
-from kyc_guard import evaluate
 from kyc_guard.config import Settings
 from kyc_guard.demo import portrait_rgb
 from kyc_guard.errors import InputError
 from kyc_guard.faces import face_finder
+from kyc_guard.reports.labelled import COLUMNS
 from kyc_guard.types import Face
 
 PEER = Peer(
@@ -166,7 +166,7 @@ def test_the_command_writes_a_scores_csv_of_the_usual_contract(tmp_path: Path) -
     assert result.exit_code == 0, result.output
     with (tmp_path / "out" / "scores.csv").open(newline="") as file:
         reader = csv.DictReader(file)
-        assert tuple(reader.fieldnames or ()) == (*evaluate.COLUMNS, peers.COLUMN)
+        assert tuple(reader.fieldnames or ()) == (*COLUMNS, peers.COLUMN)
         assert [row["path"] for row in reader] == ["0.png", "1.png", "2.png", "3.png"]
 
 

@@ -12,12 +12,12 @@ from bench_fakes import MakeRed, write_people
 from benchmarks import robustness, simulated
 from benchmarks.sample import face_picture, in_turn, spread
 from benchmarks.transforms import TRANSFORMS, moved
-from kyc_guard import evaluate
 from kyc_guard.config import Limits, Settings
 from kyc_guard.demo import portrait_rgb
 from kyc_guard.faces import face_finder, face_square
-from kyc_guard.reports.evaluation import Presentation
+from kyc_guard.reports.labelled import read_manifest
 from kyc_guard.reports.metrics import Rate
+from kyc_guard.reports.presentations import Presentation
 from kyc_guard.types import Face
 
 
@@ -34,7 +34,7 @@ def face(portrait: Any) -> Face:
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory, portrait: Any) -> list[Presentation]:
     manifest = write_people(tmp_path_factory.mktemp("people"), portrait)
-    return list(evaluate.read_manifest(manifest, manifest.parent, "validation"))
+    return list(read_manifest(manifest, manifest.parent, "validation"))
 
 
 @pytest.fixture(scope="module")

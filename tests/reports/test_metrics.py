@@ -148,6 +148,8 @@ def test_the_order_of_rows_changes_nothing(bona_fide: np.ndarray, attack: np.nda
             metrics.auc(s[~y], s[y]),
             metrics.auc_interval(s, y, list(c), replicates=20),
             metrics.reliability(s, y),
+            metrics.calibration_error(metrics.reliability(s, y)),
+            metrics.brier(s, y),
         )
 
     assert figures(scores, is_attack, clusters) == figures(scores[order], is_attack[order], clusters[order])
@@ -178,3 +180,27 @@ def test_reliability_counts_every_row_once() -> None:
     scores = np.array([0.0, 0.05, 0.1, 0.99, 1.0])
     table = metrics.reliability(scores, np.array([False, True, False, True, True]))
     assert [(r["low"], r["attacks"].errors, r["attacks"].n) for r in table] == [(0.0, 1, 2), (0.1, 0, 1), (0.9, 2, 2)]
+
+
+def test_calibration_error_by_hand() -> None:
+    scores = np.array([0.1, 0.1, 0.1, 0.1, 0.9, 0.9])
+    is_attack = np.array([False, False, False, True, True, False])
+    # bin 1: 4 rows, mean .1, a quarter attacks; bin 9: 2 rows, mean .9, half attacks
+    assert metrics.calibration_error(metrics.reliability(scores, is_attack)) == pytest.approx((4 * 0.15 + 2 * 0.4) / 6)
+    assert metrics.calibration_error([]) is None
+    assert metrics.brier(scores, is_attack) == pytest.approx((3 * 0.01 + 0.81 + 0.01 + 0.81) / 6)
+    assert metrics.brier(np.array([]), np.array([], dtype=bool)) is None
+
+
+@settings(deadline=None)
+@given(bona_fide=some_scores, attack=some_scores)
+def test_brier_and_reliability_agree_with_scikit_learn(bona_fide: np.ndarray, attack: np.ndarray) -> None:
+    sklearn = pytest.importorskip("sklearn.metrics")
+    calibration = pytest.importorskip("sklearn.calibration")
+    y = np.r_[np.zeros(bona_fide.size, bool), np.ones(attack.size, bool)]
+    scores = np.r_[bona_fide, attack] * 0.97 + 0.011  # off the bins' edges, which the two assign differently
+    assert metrics.brier(scores, y) == pytest.approx(sklearn.brier_score_loss(y, scores))
+    share, mean = calibration.calibration_curve(y, scores, n_bins=10)
+    table = metrics.reliability(scores, y)
+    assert [row["attacks"].value for row in table] == pytest.approx(share.tolist())
+    assert [row["mean_score"] for row in table] == pytest.approx(mean.tolist())
