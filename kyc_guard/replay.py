@@ -191,6 +191,6 @@ def _named(value: Any) -> Any:
     if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
         if all("detector" in v for v in value):
             return {v["detector"]: v for v in value}
-        if all(set(v) == {"code", "detail"} for v in value) and len({v["code"] for v in value}) == len(value):
-            return {v["code"]: v["detail"] for v in value}
+        if all(set(v) == {"code", "detail"} for v in value):
+            return {code: "; ".join(v["detail"] for v in value if v["code"] == code) for code in dict.fromkeys(v["code"] for v in value)}
     return value

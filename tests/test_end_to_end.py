@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +80,27 @@ def test_a_decision_repeats_bit_for_bit(verifier: Verifier, built: Path) -> None
     with Verifier() as another:
         first, second = ({**judge(v, built / "printed-photo").to_json(), "took_ms": 0} for v in (verifier, another))
     assert first == second
+
+
+_REPLAY = """
+import sys
+from pathlib import Path
+from kyc_guard import Settings
+from kyc_guard.replay import read_decisions, replay_all
+for threads in (1, 3):
+    for name, again in replay_all(read_decisions(Path(sys.argv[1])), Path(sys.argv[2]), Settings(threads=threads)):
+        print(threads, name, again.identical, again.verdict, again.bundle)
+"""
+
+
+def test_decisions_replay_bit_for_bit_in_a_new_process_with_one_thread_and_with_more(
+    verifier: Verifier, built: Path, tmp_path: Path
+) -> None:
+    names = ("printed-photo", "wrong-check-digit")
+    decisions = tmp_path / "decisions.jsonl"
+    decisions.write_text("".join(json.dumps(judge(verifier, built / name).to_json()) + "\n" for name in names), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", _REPLAY, decisions, built], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"{threads} {name} True () ()" for threads in (1, 3) for name in names]
 
 
 def test_the_doctor_finds_nothing_wrong() -> None:
