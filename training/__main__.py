@@ -15,6 +15,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CACHE = Path.home() / ".cache" / "kyc_guard_training"
 CONFIGS = Path(__file__).resolve().parent / "configs"
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
 Data = Annotated[Path, typer.Option(help="The folder with manifest.csv.")]
 Cache = Annotated[Path, typer.Option(help="Where decoded chips, checkpoints and scores are kept; outside the repository.")]
@@ -102,6 +103,38 @@ def ship(
     from training.ship import ship as run
 
     run(cache, dict(r.split("=", 1) for r in runs or ()))
+
+
+@app.command("leave-out")
+def leave_out(
+    cache: Cache = CACHE,
+    runs: Annotated[list[str] | None, typer.Option(help="view=run: the full nets, for sources they never saw.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS / "loso.json",
+) -> None:
+    """Train without each fold of sources in turn and judge what was left out; finished trainings are not done again."""
+    from training.leave_out import Plan, judge, run_name
+
+    plan = Plan.load(CONFIGS / "leave_out.toml")
+    for fold in plan.folds:
+        excluded = [part for source in fold for part in ("--exclude", source)]
+        _side_by_side(
+            [
+                [
+                    "train",
+                    str(CONFIGS / f"{view}.toml"),
+                    "--cache",
+                    str(cache),
+                    "--name",
+                    run_name(fold, view),
+                    "--pairs",
+                    str(n),
+                    *excluded,
+                ]
+                for view, n in plan.pairs.items()
+                if not (cache / "runs" / run_name(fold, view) / "net.pt").exists()
+            ]
+        )
+    judge(cache, plan, {view: view for view in plan.pairs} | dict(r.split("=", 1) for r in runs or ()), out)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kyc_guard.faces.views import View
+from kyc_guard.reports import metrics
 from kyc_guard.types import PHYSICAL
 from training.chips import ChipRow, ChipStore
 from training.models import AttackNet
@@ -47,17 +48,8 @@ def score_split(
 
 
 def auc(attack: NDArray[np.float32], bona_fide: NDArray[np.float32]) -> float:
-    """Area under the ROC curve: P(an attack scores above a bona fide face), ties half."""
-    if not len(attack) or not len(bona_fide):
-        return float("nan")
-    both = np.concatenate([bona_fide, attack])
-    order = both.argsort(kind="stable")
-    ranks = np.empty(len(both))
-    ranks[order] = np.arange(1, len(both) + 1)
-    _, inverse, counts = np.unique(both, return_inverse=True, return_counts=True)
-    ranks = (np.bincount(inverse, ranks) / counts)[inverse]
-    n = len(attack)
-    return float((ranks[len(bona_fide) :].sum() - n * (n + 1) / 2) / (n * len(bona_fide)))
+    """`metrics.auc`, NaN where a class is empty."""
+    return metrics.auc(bona_fide.astype(np.float64), attack.astype(np.float64)) if len(attack) and len(bona_fide) else float("nan")
 
 
 def summary(rows: Sequence[ChipRow], logits: NDArray[np.float32]) -> dict[str, float]:
