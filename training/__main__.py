@@ -117,22 +117,11 @@ def leave_out(
     plan = Plan.load(CONFIGS / "leave_out.toml")
     for fold in plan.folds:
         excluded = [part for source in fold for part in ("--exclude", source)]
+        names = {view: run_name(fold, view) for view in plan.pairs}
+        waiting = {view: name for view, name in names.items() if not (cache / "runs" / name / "net.pt").exists()}
+        common = ["--cache", str(cache), *excluded]
         _side_by_side(
-            [
-                [
-                    "train",
-                    str(CONFIGS / f"{view}.toml"),
-                    "--cache",
-                    str(cache),
-                    "--name",
-                    run_name(fold, view),
-                    "--pairs",
-                    str(n),
-                    *excluded,
-                ]
-                for view, n in plan.pairs.items()
-                if not (cache / "runs" / run_name(fold, view) / "net.pt").exists()
-            ]
+            [["train", str(CONFIGS / f"{v}.toml"), "--name", name, "--pairs", str(plan.pairs[v]), *common] for v, name in waiting.items()]
         )
     judge(cache, plan, {view: view for view in plan.pairs} | dict(r.split("=", 1) for r in runs or ()), out)
 
