@@ -17,6 +17,7 @@ from typing import Any
 
 from kyc_guard import batch
 from kyc_guard.config import Sampling, Settings
+from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.errors import InputError, SchemaError, UnreadableError
 from kyc_guard.pipeline import Verifier, declared_sha256, sent_inputs
 from kyc_guard.types import Decision, Evidence, Submission
@@ -42,6 +43,7 @@ class Replay:
 
     decision: Decision
     evidence: Evidence
+    judge: Bundle
     verdict: tuple[Change, ...]
     """Empty = bit for bit the recorded verdict: outcome, scores, reasons, facts."""
     bundle: tuple[Change, ...]
@@ -150,6 +152,7 @@ def replay(record: Mapping[str, Any], submission: Submission, verifier: Verifier
     return Replay(
         decision=decision,
         evidence=evidence,
+        judge=verifier.bundle,
         verdict=tuple(c for key, some in found.items() if key not in _NOT_VERDICT for c in some),
         bundle=tuple(c for key, some in found.items() if key in _BUNDLE for c in some),
     )

@@ -69,6 +69,14 @@ def test_the_same_bytes_and_bundle_give_the_same_verdict_also_from_a_renamed_fol
     assert "a1: identical, bit for bit" in run("replay", moved / "decision.json").stdout
 
 
+def test_the_evidence_of_an_earlier_decision_is_packed_where_it_replays(decision: Path, tmp_path: Path) -> None:
+    assert run("replay", decision, "--pack", tmp_path / "p.zip", "--redacted").exit_code == 0
+    assert run("pack-verify", tmp_path / "p.zip").exit_code == 0
+    (tmp_path / "other.toml").write_text(THRESHOLDS.replace("review = 0.5\nreject", "review = 0.25\nreject"), encoding="utf-8")
+    refused = run("replay", decision, "--thresholds", tmp_path / "other.toml", "--pack", tmp_path / "q.zip")
+    assert (refused.exit_code, (tmp_path / "q.zip").exists()) == (2, False)
+
+
 def test_a_reason_that_names_a_file_replays_from_another_folder(inbox: Path) -> None:
     shutil.copy(inbox / "card.png", inbox / "me.png")  # nobody on it
     decision = json.loads(run("verify", inbox, "--json").stdout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +44,13 @@ def write_pack(path: Path, decision: Decision, evidence: Evidence, bundle: Bundl
     evidence_pack.write(path, evidence_pack.build(decision, evidence, bundle, redacted=redacted))
 
 
+def pack_replayed(path: Path, decisions: Path, replays: Sequence[Replay], redacted: bool) -> None:
+    """Raises InputError unless there is one decision and it replays: evidence must be of what was decided."""
+    if len(replays) != 1 or not replays[0].identical:
+        raise InputError(decisions, "is not one decision that replays bit for bit", "name one, and what judged it then")
+    write_pack(path, replays[0].decision, replays[0].evidence, replays[0].judge, redacted)
+
+
 @app.command()
 def replay(
     decisions: Annotated[Path, typer.Argument(help="What verify --json printed, or a result file of batch.")],
@@ -55,6 +62,8 @@ def replay(
     models: Models = None,
     policy: PolicyFile = None,
     thresholds: ThresholdsFile = None,
+    pack: Pack = None,
+    redacted: Redacted = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge again as on that day. Exit code 0 if every verdict is the same bit for bit, 11 if one differs, 2 if one cannot be replayed."""
@@ -68,6 +77,8 @@ def replay(
                 errors.append({"submission": name, "type": type(result).__name__, "message": str(result)})
             else:
                 replays.append(result)
+        if pack is not None:
+            pack_replayed(pack, decisions, replays, redacted)
     if as_json:
         print(json.dumps({"replays": [r.to_json() for r in replays], "errors": errors}))
     else:
