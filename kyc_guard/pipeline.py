@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -142,7 +142,9 @@ class Verifier:
         With more than one thread the document is judged while the selfie is still being decoded: reading it takes as long as
         everything else together.
         """
-        documents = replace(self._documents(submission, self.detectors), judged_on=judged_on or datetime.now(UTC).date())
+        documents = self._documents(submission, self.detectors)
+        if judged_on is not None:
+            documents = replace(documents, judged_on=judged_on)
         early = [d for d in self.detectors if d.needs == {Modality.DOCUMENT}]  # one that needs nothing may still look at everything
         waiting = self._pool.submit(_ask, early, documents) if self._pool else None
         evidence = self._add_selfie(documents, self.detectors)
