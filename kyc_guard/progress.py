@@ -20,12 +20,12 @@ def silent(_total: int, _done: int) -> contextlib.AbstractContextManager[Advance
 
 
 @contextlib.contextmanager
-def bar(total: int, done: int) -> Iterator[Advance]:
+def bar(total: int, done: int, what: str = "judging") -> Iterator[Advance]:
     """A bar that starts at ``done`` of ``total``, the items an earlier run finished; they do not count for the rate."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), TimeRemainingColumn())
     # Two redraws a second: the bar must not take time from the cores that judge.
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
-        task = progress.add_task("judging", total=total, completed=done, earlier=done)
+        task = progress.add_task(what, total=total, completed=done, earlier=done)
         yield lambda: progress.advance(task)
 
 
