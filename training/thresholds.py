@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import math
 import os
 import sys
 import tempfile
@@ -18,6 +16,8 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from kyc_guard.toml_text import toml_text
 
 THRESHOLDS = Path(__file__).resolve().parent.parent / "weights" / "thresholds.toml"
 _HEADER = "# Written by the calibrate commands in training/; not to be edited. Its sha256 stands in every decision.\n"
@@ -41,8 +41,7 @@ def write_table(path: Path, detector: str, table: Mapping[str, Any]) -> None:
     with _locked(path.parent):
         tables = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         tables[detector] = dict(table)
-        text = _HEADER + "".join(line + "\n" for name in sorted(tables) for line in _table_lines((name,), tables[name]))
-        tomllib.loads(text)
+        text = _HEADER + toml_text(tables)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -65,38 +64,6 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _table_lines(name: tuple[str, ...], table: Mapping[str, Any]) -> Iterator[str]:
-    plain = {k: v for k, v in table.items() if not isinstance(v, Mapping)}
-    if plain or not table:
-        yield ""
-        yield "[" + ".".join(map(_key, name)) + "]"
-        for key in sorted(plain):
-            yield f"{_key(key)} = {_value(plain[key])}"
-    for key in sorted(k for k, v in table.items() if isinstance(v, Mapping)):
-        yield from _table_lines((*name, key), table[key])
-
-
-def _key(key: str) -> str:
-    return key if key and all(c.isascii() and (c.isalnum() or c in "_-") for c in key) else json.dumps(key)
-
-
-def _value(value: Any) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case str():
-            # JSON escapes are a subset of TOML's, but for DEL, which JSON leaves bare.
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        case int():
-            return str(value)
-        case float() if math.isfinite(value):
-            return repr(round(value, 6))
-        case list() | tuple():
-            return "[" + ", ".join(map(_value, value)) + "]"
-        case _:
-            raise ValueError(f"thresholds.toml cannot hold {value!r}")
 
 
 def main() -> None:

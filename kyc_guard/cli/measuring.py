@@ -1,4 +1,4 @@
-"""Measuring: error rates on labelled presentations."""
+"""Measuring: error rates on labelled presentations, thresholds that hold a rate, drift."""
 
 from __future__ import annotations
 
@@ -59,6 +59,98 @@ def evaluate(
         show_report(report)
         print(f"Report: {out / 'report.html'}")
     raise typer.Exit(EXIT_BAD_INPUT if report["counts"]["errors"] else 0)
+
+
+def _share(text: str) -> float:
+    """``2%`` or ``0.02``."""
+    return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+
+
+@app.command()
+def calibrate(
+    source: Annotated[Path, typer.Argument(help="scores.csv of evaluate (with its --manifest), or a manifest, which is scored first.")],
+    *,
+    target_bpcer: Annotated[
+        float | None, typer.Option(parser=_share, metavar="SHARE", help="At most this share of honest applicants is not accepted, e.g. 2%.")
+    ] = None,
+    target_apcer: Annotated[
+        float | None, typer.Option(parser=_share, metavar="SHARE", help="At most this share of each species' attacks is accepted.")
+    ] = None,
+    reject_bpcer: Annotated[
+        float | None, typer.Option(parser=_share, metavar="SHARE", help="At most this share of honest applicants is rejected unseen.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="New thresholds file; a page of the same name stands beside it.")] = Path("thresholds.new.toml"),
+    manifest: Annotated[Path | None, typer.Option(help="The labels of scores.csv.")] = None,
+    scores_dir: Annotated[Path, typer.Option(help="Where a manifest's scores go.")] = Path("calibration-scores"),
+    root: Annotated[Path | None, typer.Option(help="Folder the manifest's paths are relative to.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only rows with this value in the column split.")] = None,
+    attack_share: Annotated[float, typer.Option(parser=_share, metavar="SHARE", help="Assumed share of attacks among submissions.")] = "1%",  # type: ignore[assignment]
+    costs: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="A B C", help="Cost of a review, an accepted attack, a rejected honest applicant."),
+    ] = None,
+    workers: Workers = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Thresholds from your own data that hold a rate beyond them. Writes a new file; use it by KYC_GUARD_THRESHOLDS_PATH."""
+    from kyc_guard.bands import Target
+    from kyc_guard.calibrate import run
+    from kyc_guard.progress import bar
+
+    if (target_bpcer is None) == (target_apcer is None):
+        raise typer.BadParameter("give either --target-bpcer or --target-apcer")
+    with reporting(as_json), resumable():
+        target = Target(
+            "bpcer" if target_apcer is None else "apcer",
+            target_bpcer if target_apcer is None else target_apcer,  # type: ignore[arg-type]
+            reject_bpcer,
+            attack_share,
+            costs,
+        )
+        found = run(
+            source,
+            out,
+            target,
+            Settings(),
+            manifest=manifest,
+            scores_dir=scores_dir,
+            root=root,
+            split=split,
+            workers=workers,
+            resume=resume,
+            progress=bar,
+        )
+    if as_json:
+        print(json.dumps(found))
+        return
+    show_calibration(found)
+    print(f"Thresholds: {out}, in use with KYC_GUARD_THRESHOLDS_PATH={out.resolve()}\nPage: {out.with_suffix('.html')}")
+
+
+def show_calibration(found: Mapping[str, Any]) -> None:
+    """Bounds, thresholds and load, on stdout."""
+    from kyc_guard.reports.pages import percent
+
+    table = Table(title="Calibrated", title_justify="left")
+    for column in ("figure", "before", "after"):
+        table.add_column(column, overflow="fold")
+    for bound in found["bounds"]:
+        held = f"at most {percent(bound['upper_bound'])} at {100 * bound['confidence']:g} % confidence"
+        table.add_row(Text(bound["of"]), f"{bound['errors_allowed']} of {bound['n']} allowed", held)
+    for name, points in found["after"]["points"].items():
+        for point, value in points.items():
+            table.add_row(f"{name} {point}", f"{found['before']['points'][name][point]:.6f}", f"{value:.6f}")
+    for rate in ("bpcer", "bpcer_at_reject"):
+        table.add_row(f"{rate} on these data", percent(found["before"][rate]["value"]), percent(found["after"][rate]["value"]))
+    for species, rate in found["after"]["apcer"].items():
+        table.add_row(
+            Text(f"APCER of {species} on these data"), percent(found["before"]["apcer"][species]["value"]), percent(rate["value"])
+        )
+    table.add_row(f"reviewed, if {percent(found['assumed']['attack_share'])} are attacks", "", percent(found["review_load"]["review"]))
+    Console().print(table)
+    for note in found["notes"]:
+        print(note)
 
 
 def show_report(report: Mapping[str, Any]) -> None:

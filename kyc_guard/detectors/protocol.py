@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from kyc_guard.config import Policy, Settings, Thresholds
+from kyc_guard.errors import ConfigError
 from kyc_guard.runtime import Net
 from kyc_guard.types import Evidence, Modality, Reason, Signal
 from kyc_guard.weights import Weights
@@ -22,12 +23,12 @@ class Bundle:
 
     @classmethod
     def load(cls, settings: Settings) -> Bundle:
-        return cls(
-            settings=settings,
-            policy=Policy.load(settings.policy_path),
-            thresholds=Thresholds.load(settings.thresholds_path),
-            weights=Weights(settings.weights_dir),
-        )
+        """Raises ConfigError when an operator's thresholds were calibrated for other models."""
+        thresholds, weights = Thresholds.load(settings.thresholds_path), Weights(settings.weights_dir)
+        models = thresholds.table("calibrated").get("models")
+        if models is not None and models != {name: weights.get(name).sha256 for name in weights.names()}:
+            raise ConfigError(f"{thresholds.path}: was calibrated for other models. Remedy: run kyc-guard calibrate with the present ones")
+        return cls(settings=settings, policy=Policy.load(settings.policy_path), thresholds=thresholds, weights=weights)
 
     def net(self, name: str) -> Net:
         """A fresh session of model ``name``; raises ModelError unless its bytes are the manifest's."""

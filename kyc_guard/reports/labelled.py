@@ -79,6 +79,19 @@ def _presentation(cells: Mapping[str, str | None], root: Path | None, place: str
     )
 
 
+def header(path: Path) -> tuple[str, ...]:
+    """The columns of a CSV file.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return tuple(next(csv.reader(file), []))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UnreadableError(path, f"cannot be read ({error})", "name a readable UTF-8 CSV file") from error
+
+
 def read_scores(path: Path) -> Iterator[tuple[str, Score]]:
     """The rows of a scores.csv: path and Score, in the file's order.
 
