@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.weights import Weights
 
-_COMPUTING = ("kyc-guard", "numpy", "opencv-python", "mediapipe", "onnxruntime", "av", "pillow", "rapidocr", "dlib-bin", "scipy")
+_COMPUTING = ("numpy", "opencv-python", "mediapipe", "onnxruntime", "av", "pillow", "rapidocr", "dlib-bin", "scipy")
 
 
 @cache
 def software() -> Mapping[str, str]:
-    """Package -> version of all that computes a score, and the machine's kind."""
-    return MappingProxyType(
-        {name: version(name) for name in _COMPUTING} | {"python": platform.python_version(), "machine": platform.machine()}
-    )
+    """Package -> version of all that computes a score, and the machine's kind; our own with a hash of its code."""
+    code = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    ours = {"kyc-guard": f"{version('kyc-guard')}+{code.hexdigest()[:12]}"}
+    theirs = {name: version(name) for name in _COMPUTING}
+    return MappingProxyType(ours | theirs | {"python": platform.python_version(), "machine": platform.machine()})
 
 
 def identity(settings: Settings) -> dict[str, Any]:

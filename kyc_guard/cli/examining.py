@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,7 @@ from kyc_guard.types import Decision, Evidence
 
 if TYPE_CHECKING:
     from kyc_guard.detectors.protocol import Bundle
-    from kyc_guard.replay import Change, Replay
+    from kyc_guard.replay import Replay
 
 Models = Annotated[Path | None, typer.Option(help="Other weights folder, with its thresholds.toml.", show_default=False)]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Other policy file.", show_default=False)]
@@ -44,11 +44,13 @@ def write_pack(path: Path, decision: Decision, evidence: Evidence, bundle: Bundl
     evidence_pack.write(path, evidence_pack.build(decision, evidence, bundle, redacted=redacted))
 
 
-def pack_replayed(path: Path, decisions: Path, replays: Sequence[Replay], redacted: bool) -> None:
-    """Raises InputError unless there is one decision and it replays: evidence must be of what was decided."""
-    if len(replays) != 1 or not replays[0].identical:
-        raise InputError(decisions, "is not one decision that replays bit for bit", "name one, and what judged it then")
-    write_pack(path, replays[0].decision, replays[0].evidence, replays[0].judge, redacted)
+def pack_replayed(path: Path, one: Replay, redacted: bool) -> None:
+    """Raises InputError unless it replayed: evidence must be of what was decided."""
+    if not one.identical:
+        raise InputError(
+            one.decision.submission, "does not replay bit for bit", "name what judged it then; an evidence pack shows that alone"
+        )
+    write_pack(path, one.decision, one.evidence, one.judge, redacted)
 
 
 @app.command()
@@ -71,19 +73,18 @@ def replay(
 
     replays, errors = [], []
     with reporting(as_json):
-        records = read_decisions(decisions)
-        for name, result in replay_all(records, media or decisions.parent, other_settings(models, policy, thresholds)):
+        for name, result in replay_all(read_decisions(decisions), media or decisions.parent, other_settings(models, policy, thresholds)):
             if isinstance(result, InputError):
                 errors.append({"submission": name, "type": type(result).__name__, "message": str(result)})
-            else:
-                replays.append(result)
-        if pack is not None:
-            pack_replayed(pack, decisions, replays, redacted)
+                continue
+            replays.append(result.to_json())  # not itself: it holds the decoded frames
+            if pack is not None:
+                pack_replayed(pack, result, redacted)
     if as_json:
-        print(json.dumps({"replays": [r.to_json() for r in replays], "errors": errors}))
+        print(json.dumps({"replays": replays, "errors": errors}))
     else:
         show_replays(replays, errors)
-    raise typer.Exit(EXIT_BAD_INPUT if errors else 0 if all(r.identical for r in replays) else EXIT_DIFFERS)
+    raise typer.Exit(EXIT_BAD_INPUT if errors else 0 if all(r["identical"] for r in replays) else EXIT_DIFFERS)
 
 
 @app.command()
@@ -141,26 +142,23 @@ def pack_verify(
     raise typer.Exit(EXIT_DIFFERS if found.problems else 0)
 
 
-def show_replays(replays: Iterable[Replay], errors: Iterable[Mapping[str, str]]) -> None:
+def show_replays(replays: Iterable[Mapping[str, Any]], errors: Iterable[Mapping[str, str]]) -> None:
     """What changed, submission by submission, on stdout."""
     console = Console()
     for one in replays:
-        verdict = "identical, bit for bit" if one.identical else f"{len(one.verdict)} differences"
-        console.print(f"{one.decision.submission}: {verdict}", markup=False, highlight=False)
-        for title, changes in (("verdict", one.verdict), ("judged with", one.bundle)):
+        verdict = "identical, bit for bit" if one["identical"] else f"{len(one['verdict'])} differences"
+        console.print(f"{one['submission']}: {verdict}", markup=False, highlight=False)
+        for title, changes in (("verdict", one["verdict"]), ("judged with", one["bundle"])):
             if changes:
-                console.print(_changes(title, changes))
+                table = Table(box=None)
+                for column in (title, "then", "now"):
+                    table.add_column(column, overflow="fold")
+                for change in changes:
+                    values = (change[key] for key in ("path", "before", "after"))
+                    table.add_row(*(Text(v if isinstance(v, str) else json.dumps(v)) for v in values))
+                console.print(table)
     for error in errors:
         console.print(f"{error['type']}: {error['message']}", markup=False, highlight=False)
-
-
-def _changes(title: str, changes: Iterable[Change]) -> Table:
-    table = Table(box=None)
-    for column in (title, "then", "now"):
-        table.add_column(column, overflow="fold")
-    for change in changes:
-        table.add_row(*(Text(v if isinstance(v, str) else json.dumps(v)) for v in (change.path, change.before, change.after)))
-    return table
 
 
 def show_shadow(report: Mapping[str, Any]) -> None:

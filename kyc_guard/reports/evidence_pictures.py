@@ -138,9 +138,9 @@ def of_signal(signal: Signal, *, marks_s: Sequence[float] = ()) -> list[Picture]
     pictures: list[Picture] = []
     # Boxes are drawn into the documents.
     arrays = {name: np.asarray(a) for name, a in signal.artefacts.items() if not name.endswith("_xyxy")}
-    curves = {name: a for name, a in arrays.items() if a.ndim == 1 and a.dtype.kind in "fiub" and len(a) > 1}
+    curves = {name: a for name, a in arrays.items() if a.ndim == 1 and len(a) > 1 and np.isfinite(a).any()}
     for name, array in arrays.items():
-        title = name.replace("_", " ")
+        title = name.removesuffix("_rgb").replace("_", " ")
         if name.endswith("_rgb") and array.ndim == 3:
             pictures.append(Picture(title, _shown(_enlarged(array))))
         elif name.endswith("_rgb") and array.ndim == 4 and len(array):
