@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kyc_guard.cli.frame import EXIT_BAD_INPUT, AsJson, Resume, TimeoutS, Workers, app, reporting, resumable
-from kyc_guard.config import Settings
+from kyc_guard.cli.frame import EXIT_BAD_INPUT, EXIT_CODES, AsJson, Resume, TimeoutS, Workers, app, reporting, resumable
+from kyc_guard.config import Policy, Settings
+from kyc_guard.types import Outcome
 
 
 @app.command()
@@ -151,6 +152,53 @@ def show_calibration(found: Mapping[str, Any]) -> None:
     Console().print(table)
     for note in found["notes"]:
         print(note)
+
+
+@app.command()
+def monitor(
+    results: Annotated[list[Path], typer.Argument(help="Result files of batch, of the days to look at.")],
+    *,
+    baseline: Annotated[list[Path], typer.Option(help="Result files of a time that was as it should be; may be given again.")],
+    reviewed: Annotated[
+        Path | None, typer.Option(help="CSV submission,label (bona_fide | attack) of cases a person looked at: estimates BPCER.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drift of stored decisions: scores, quality, devices, abstentions, review load. Exit code 0 calm, 11 some alarm."""
+    from kyc_guard.monitor import monitor as look
+    from kyc_guard.monitor import read, read_reviewed
+
+    with reporting(as_json):
+        labels = None if reviewed is None else read_reviewed(reviewed)
+        found = look(read(results), read(baseline), Policy.load(Settings().policy_path), labels)
+    if as_json:
+        print(json.dumps(found, allow_nan=False))
+    else:
+        show_drift(found)
+    raise typer.Exit(EXIT_CODES[Outcome.REVIEW] if found["alarms"] else 0)
+
+
+def show_drift(found: Mapping[str, Any]) -> None:
+    """Every figure with its limit, alarms marked, on stdout."""
+    title = f"{found['decisions']} decisions against {found['baseline_decisions']} of the baseline: {len(found['alarms'])} alarms"
+    table = Table(title=title, title_justify="left")
+    for column in ("figure", "baseline", "now", "measure", "value", "limit", "by chance", ""):
+        table.add_column(column, overflow="fold")
+    for figure in found["figures"]:
+        before, now, chance = ("-" if figure[k] is None else f"{figure[k]:.4f}" for k in ("baseline", "current", "chance"))
+        mark = "[bold red]ALARM[/]" if figure["alarm"] else ""
+        table.add_row(Text(figure["name"]), before, now, figure["measure"], f"{figure['value']:.4f}", f"{figure['limit']:g}", chance, mark)
+    console = Console()
+    console.print(table)
+    for day in found["days"]:
+        rate = day["reviews"]
+        console.print(f"{day['day']}: {rate['errors']} of {rate['n']} reviewed{' ALARM' if day['alarm'] else ''}", markup=False)
+    if bpcer := found["bpcer"]:
+        value = "unknown" if bpcer["value"] is None else f"{100 * bpcer['value']:.2f} %"
+        interval = f"[{100 * bpcer['low']:.2f}, {100 * bpcer['high']:.2f}] %"
+        console.print(f"BPCER from {bpcer['n']} reviewed cases: {value} {interval}", markup=False)
+    for note in found["notes"]:
+        console.print(f"Note: {note}", markup=False)
 
 
 def show_report(report: Mapping[str, Any]) -> None:
