@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kyc_guard.errors import ConfigError
+from kyc_guard.types import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +74,9 @@ class Join:
 def either(*log_odds: float) -> float:
     """P(attack) when any one of several independent suspicions suffices (noisy-or): 1 - product of P(not that one)."""
     return 1.0 - math.exp(-sum(max(z, 0.0) + math.log1p(math.exp(-abs(z))) for z in log_odds))
+
+
+def noisy_or(findings: Mapping[str, float], reasons: Iterable[Reason]) -> float:
+    """P(attack) of the findings among ``reasons``, each code once, and the ``prior``: 1 - product of P(not that one)."""
+    # In the order of the reasons: a set's order changes from process to process, and a product's last bit with it.
+    return 1.0 - math.prod(1.0 - findings[code] for code in dict.fromkeys(["prior", *(r.code for r in reasons)]))

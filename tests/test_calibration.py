@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyc_guard.calibration import Join, Platt, either
+from kyc_guard.calibration import Join, Platt, either, noisy_or
 from kyc_guard.errors import ConfigError
+from kyc_guard.types import Reason
 
 logits = st.floats(-60, 60)
 
@@ -116,3 +117,10 @@ def test_a_logit_that_is_no_number_never_becomes_a_probability() -> None:
     assert math.isnan(Platt(1.0, 0.0)(math.nan))
     assert math.isnan(either(math.nan, -5.0))
     assert math.isnan(either(-5.0, math.nan))
+
+
+def test_findings_add_up_each_once_and_in_their_order_whatever_the_process() -> None:
+    findings = {"prior": 0.02, "a": 0.3, "b": 0.07, "c": 0.011}
+    reasons = [Reason("b"), Reason("a", "one"), Reason("a", "two"), Reason("c")]
+    assert noisy_or(findings, reasons) == 1.0 - (1.0 - 0.02) * (1.0 - 0.07) * (1.0 - 0.3) * (1.0 - 0.011)  # the last bit too
+    assert noisy_or(findings, []) == pytest.approx(0.02)

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from kyc_guard.calibration import noisy_or
 from kyc_guard.detectors.protocol import Bundle, abstain
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces import face_square
@@ -113,11 +114,10 @@ class ChallengeResponse:
             traces = replace(traces, yaw_deg=-traces.yaw_deg)
         done = judge(traces, challenge.actions, challenge.prompts_s, self.gates)
         reasons = tuple(self._reasons(challenge, done))
-        clean = math.prod(1.0 - self.findings[code] for code in {"prior", *(r.code for r in reasons)})
         return Signal(
             detector=self.name,
             version=self.version,
-            score=1.0 - clean,
+            score=noisy_or(self.findings, reasons),
             quality=seen,
             reasons=reasons,
             facts=MappingProxyType(_facts(done, nonce_checked=self.sessions is not None)),

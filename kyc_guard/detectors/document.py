@@ -6,7 +6,6 @@ hint; what each finding is worth stands in ``[document.findings]`` of thresholds
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
@@ -17,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from kyc_guard.calibration import noisy_or
 from kyc_guard.config import Limits as MediaLimits
 from kyc_guard.config import Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
@@ -101,7 +101,6 @@ class Document:
             *agreements.reasons(),
             *(() if chip is None else chip.reasons),
         )
-        clean = math.prod(1.0 - self.findings[code] for code in {"prior", *(r.code for r in reasons)})
         facts: dict[str, Any] = {
             # What the document says stays out of the facts: they end in logs and journals, and the picture has it.
             "today": today.isoformat(),
@@ -122,7 +121,7 @@ class Document:
         return Signal(
             detector=self.name,
             version=self.version,
-            score=1.0 - clean,
+            score=noisy_or(self.findings, reasons),
             quality=best.mrz_confidence if best.mrz else _confidence(best),
             reasons=reasons,
             facts=MappingProxyType(facts),

@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from kyc_guard import forensics
+from kyc_guard.calibration import noisy_or
 from kyc_guard.config import Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError
@@ -131,11 +132,10 @@ class Injection:
             *self._signature(evidence.submission, facts, measured),
             *self._seen_before(evidence.submission, facts, prints),
         )
-        clean = math.prod(1.0 - self.findings[code] for code in {"prior", *(r.code for r in reasons)})
         return Signal(
             detector=self.name,
             version=self.version,
-            score=1.0 - clean,
+            score=noisy_or(self.findings, reasons),
             species="injection",
             reasons=reasons,
             facts=MappingProxyType(measured),
