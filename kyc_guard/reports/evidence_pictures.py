@@ -39,32 +39,29 @@ class Picture:
     """Whether it needs the width of the page."""
 
 
-def key_frames(evidence: Evidence) -> list[tuple[int, UInt8Array, Face | None]]:
-    """Up to six frames spread over the clip, the first and the last among them: (index, (H, W, 3) uint8 RGB, face)."""
-    if evidence.clip is None:
-        return []
-    frames = evidence.clip.frames_rgb
-    faces = evidence.track.faces if evidence.track is not None else (None,) * len(frames)
-    some = np.unique(np.linspace(0, len(frames) - 1, min(_KEY_FRAMES, len(frames))).round().astype(int))
-    return [(int(i), frames[i], faces[i]) for i in some]
+def key_frames(evidence: Evidence) -> Iterator[tuple[str, UInt8Array, Face | None]]:
+    """Up to six frames spread over the clip, the first and the last among them: (which and when, (H, W, 3) uint8 RGB, face)."""
+    if (clip := evidence.clip) is None:
+        return
+    count = len(clip.frames_rgb)
+    for i in np.unique(np.linspace(0, count - 1, min(_KEY_FRAMES, count)).round().astype(int)):
+        face = evidence.track.faces[i] if evidence.track is not None else None
+        yield f"frame {i + 1}, {clip.timestamps_s[i]:.2f} s", clip.frames_rgb[i], face
 
 
 def framed(evidence: Evidence) -> list[Picture]:
     """The key frames with the subject's face in a box."""
-    assert evidence.clip is not None or not key_frames(evidence)
-    pictures = []
-    for i, frame, face in key_frames(evidence):
-        seen = "" if face is not None else ", no face found"
-        shown = frame if face is None else boxed(frame, [(face.box_xyxy, "", _FACE_RGB)])
-        time_s = evidence.clip.timestamps_s[i] if evidence.clip is not None else 0.0
-        pictures.append(Picture(f"frame {i + 1}, {time_s:.2f} s{seen}", _shown(shown)))
-    return pictures
+    return [
+        Picture(f"{when}, no face found", _shown(frame))
+        if face is None
+        else Picture(when, _shown(boxed(frame, [(face.box_xyxy, "", _FACE_RGB)])))
+        for when, frame, face in key_frames(evidence)
+    ]
 
 
 def faces_alone(evidence: Evidence) -> list[Picture]:
     """Key frames in which only the subject's face can be recognised: whoever else was filmed is none of the reader's business."""
-    shown = [(i, only_face(frame, face)) for i, frame, face in key_frames(evidence) if face is not None]
-    return [Picture(f"picture {number}", _shown(frame)) for number, (_, frame) in enumerate(shown, start=1)]
+    return [Picture(when, _shown(only_face(frame, face))) for when, frame, face in key_frames(evidence) if face is not None]
 
 
 def only_face(frame_rgb: UInt8Array, face: Face) -> UInt8Array:
