@@ -6,8 +6,9 @@ from kyc_guard.detectors.challenge import ChallengeResponse
 from kyc_guard.detectors.document import Document
 from kyc_guard.detectors.face_attack import FaceAttack
 from kyc_guard.detectors.injection import Injection
+from kyc_guard.detectors.lipsync import Lipsync
 from kyc_guard.detectors.liveness import Liveness
 from kyc_guard.detectors.match import Match
 from kyc_guard.detectors.protocol import Detector
 
-DETECTORS: tuple[type[Detector], ...] = (FaceAttack, Liveness, Document, Match, Injection, ChallengeResponse)
+DETECTORS: tuple[type[Detector], ...] = (FaceAttack, Liveness, Document, Match, Injection, ChallengeResponse, Lipsync)

@@ -75,7 +75,7 @@ class Ear:
     def _encoded(self, audio: Float32Array) -> Float32Array:
         mel = self.whisper.feature_extractor(audio)
         rows = np.array(self.whisper.encode(mel), np.float32)[0]
-        return rows[: int(np.ceil(len(audio) * ENCODED_HZ / AUDIO_RATE_HZ))]
+        return np.asarray(rows[: int(np.ceil(len(audio) * ENCODED_HZ / AUDIO_RATE_HZ))])
 
 
 def ear() -> Ear:
@@ -101,7 +101,7 @@ def _ear(pid: int) -> Ear:
 def _levelled(audio: Float32Array) -> Float32Array:
     """Peak at half of full scale: neither model is to hear how near the microphone was."""
     peak = float(np.abs(audio).max(initial=0.0))
-    return audio * np.float32(0.5 / peak) if peak > 0 else audio
+    return np.multiply(audio, np.float32(0.5 / peak), dtype=np.float32) if peak > 0 else audio
 
 
 def _demand(path: Path, sha256: str, package: str) -> None:

@@ -22,6 +22,7 @@ import pytest
 from faces_in_motion import evidence as filmed
 from faces_in_motion import moved, noisy, portrait, sway, waved
 from stand_ins import bundle
+from talking import speaking
 
 from kyc_guard.config import Limits, Policy, Sampling, Settings, Thresholds
 from kyc_guard.detectors import DETECTORS
@@ -45,13 +46,13 @@ every_detector = pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kin
 
 
 def whole() -> Evidence:
-    """A living clip from a file, and a document with the same person's portrait."""
-    scene = filmed(waved)
+    """A living clip of somebody who speaks, from a file, and a document with the same person's portrait."""
+    scene = speaking()
     assert scene.clip is not None
     file = mp4(np.stack([waved(number / 25, number)[0] for number in range(50)]))
     facts = read_clip(file, Sampling(frames=1, burst_frames=0), Limits(), name="whole.mp4").facts
-    clip = replace(scene.clip, facts=facts, motion_rgb=scene.clip.frames_rgb, motion_timestamps_s=scene.clip.timestamps_s)
-    return replace(scene, submission=SUBMISSION, clip=clip, motion_track=scene.track, documents_rgb=(render(Holder(), portrait()[0]),))
+    clip = replace(scene.clip, facts=facts)
+    return replace(scene, submission=SUBMISSION, clip=clip, documents_rgb=(render(Holder(), portrait()[0]),))
 
 
 def unasked() -> Evidence:
@@ -133,7 +134,7 @@ def cut_short() -> Evidence:
         motion_timestamps_s=full.clip.motion_timestamps_s[:2],
     )
     page = full.documents_rgb[0]
-    tracks = {"track": _first(full.track, 2), "burst_track": _first(full.burst_track, 1), "motion_track": _first(full.track, 2)}
+    tracks = {"track": _first(full.track, 2), "burst_track": _first(full.burst_track, 1), "motion_track": _first(full.motion_track, 2)}
     return replace(full, clip=clip, documents_rgb=(page[: len(page) // 2],), **tracks)
 
 

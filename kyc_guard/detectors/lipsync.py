@@ -1,0 +1,123 @@
+"""Do these lips make this sound? Lips seen against lips expected of the sound: dubbing, shifted sound, a still mouth with a voice.
+
+How they are compared is `kyc_guard.speech.agreement`'s; five figures of it and a logistic (``[lipsync.weights]``) give the score. The
+models that listen come with the ``speech`` extra.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from kyc_guard.calibration import Platt
+from kyc_guard.config import Policy
+from kyc_guard.detectors.protocol import Bundle, abstain, missing
+from kyc_guard.errors import ConfigError
+from kyc_guard.faces.mouth import Mouth
+from kyc_guard.runtime import Net
+from kyc_guard.speech.agreement import FIGURES, Agreement, Lips, agree, envelope_db, net_input
+from kyc_guard.speech.hearing import NOT_INSTALLED, SPEECH_STEP_S, ear, speech_installed
+from kyc_guard.speech.recording import unfit_sound
+from kyc_guard.types import Evidence, Modality, Reason, Signal
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lipsync:
+    """P(attack): the sound does not belong to the mouth. Lags are positive where the lips come after the sound."""
+
+    net: Net
+    weights: Mapping[str, float]
+    accepted_s: tuple[float, float]
+    suspected_at: float
+    policy: Policy
+    name: str = "lipsync"
+    version: str = "1"
+    needs: frozenset[Modality] = frozenset({Modality.FACE, Modality.CLIP, Modality.AUDIO})
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> Self:
+        table = bundle.thresholds.table("lipsync")
+        try:
+            weights = {name: float(table["weights"][name]) for name in (*FIGURES, "offset")}
+            early_s, late_s = map(float, table["accepted_s"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"thresholds.toml: [lipsync] lacks {error}. Remedy: run python -m training.lipsync") from error
+        if not all(map(math.isfinite, (*weights.values(), early_s, late_s))) or not early_s < late_s:
+            raise ConfigError(f"thresholds.toml: [lipsync] has unusable weights {weights} or lags {early_s}, {late_s}")
+        suspected_at = bundle.thresholds.point("lipsync", "review")
+        return cls(bundle.net("lipsync"), weights, (early_s, late_s), suspected_at, bundle.policy)
+
+    def __call__(self, evidence: Evidence) -> Signal:
+        if (absent := missing(self, evidence)) is not None:
+            return absent
+        if not speech_installed():
+            return abstain(self, NOT_INSTALLED)
+        found = self._agreement(evidence)
+        if isinstance(found, Reason):
+            asked = evidence.submission.challenge is not None and evidence.submission.challenge.phrase is not None
+            unanswered = (Reason("lipsync_not_judged", "a phrase was asked"),) if asked else ()
+            return abstain(self, found, *unanswered)
+        lips, agreement, heard = found
+        logit = self.weights["offset"] + sum(self.weights[name] * agreement.figures[name] for name in FIGURES)
+        score = Platt(1.0, 0.0)(logit)
+        return Signal(
+            detector=self.name,
+            version=self.version,
+            score=score,
+            quality=heard["speech_share"],
+            species="dubbed" if score >= self.suspected_at else None,
+            reasons=self._named(lips, agreement) if score >= self.suspected_at else (),
+            facts={
+                "lag_s": round(agreement.lag_s, 2),
+                "figures": {name: round(value, 3) for name, value in agreement.figures.items()},
+                "lag_by_second_s": [round(float(lag), 2) for lag in agreement.lag_by_second_s],
+                "mouth_travel": round(lips.travel, 4),
+                **{name: round(value, 3) for name, value in heard.items()},
+            },
+            artefacts={
+                "lag_curve": np.nan_to_num(agreement.curve).astype(np.float32),
+                "mouth_opening": lips.rows[:, 0].astype(np.float32),
+                "mouth_expected": agreement.expected[:, 0].astype(np.float32),
+                "sound_level_db": agreement.level_db.astype(np.float32),
+            },
+        )
+
+    def _agreement(self, evidence: Evidence) -> tuple[Lips, Agreement, Mapping[str, float]] | Reason:
+        """The comparison and what was heard, or why there is none; the gates stand in policy.toml."""
+        gate, audio, clip, track = self.policy.gate, evidence.audio, evidence.clip, evidence.motion_track
+        assert audio is not None
+        assert clip is not None
+        if (unfit := unfit_sound(audio, self.policy)) is not None:
+            return unfit
+        if track is None:
+            return Reason("lipsync_face_lost", "the face was not followed through the clip")
+        mouth = Mouth.of(track, clip.motion_timestamps_s)
+        if mouth.rate_hz < gate("lipsync_min_rate_hz"):
+            return Reason("lipsync_too_few_frames", f"{mouth.rate_hz:.1f} pictures a second")
+        if mouth.seen < gate("lipsync_min_seen") or (lips := Lips.of(mouth)) is None:
+            return Reason("lipsync_face_lost", f"the mouth was seen in {mouth.seen:.0%} of the clip")
+        stop_s = lips.start_s + lips.duration_s
+        speaks = ear().speech(audio)[round(lips.start_s / SPEECH_STEP_S) : round(stop_s / SPEECH_STEP_S)] > 0.5
+        speech_s = float(speaks.sum()) * SPEECH_STEP_S
+        if speech_s < gate("speech_min_s"):
+            return Reason("lipsync_no_speech", f"{speech_s:.1f} s of speech while the face was seen")
+        overlap_s = min(stop_s, len(audio) / 16_000) - lips.start_s
+        if overlap_s < gate("lipsync_min_duration_s"):
+            return Reason("lipsync_too_short", f"{overlap_s:.1f} s of face and sound together")
+        expected = self.net.run(encoded=net_input(ear().encoded(audio)))["lips"][0].T
+        agreement = agree(lips, expected, envelope_db(audio), self.accepted_s)
+        return lips, agreement, {"speech_s": speech_s, "speech_share": float(speaks.mean())}
+
+    def _named(self, lips: Lips, agreement: Agreement) -> tuple[Reason, ...]:
+        """What kind of disagreement it is; an explanation, which changes no score."""
+        if lips.travel < self.policy.gate("lipsync_still_travel"):
+            return (Reason("lipsync_still_mouth", f"the mouth moves by {lips.travel:.3f} eye distances while somebody speaks"),)
+        beyond = not self.accepted_s[0] <= agreement.lag_s <= self.accepted_s[1]
+        if beyond and agreement.peak >= self.policy.gate("lipsync_shifted_peak"):
+            way = "after" if agreement.lag_s > 0 else "before"
+            return (Reason("lipsync_shifted", f"the lips come {abs(agreement.lag_s):.2f} s {way} the sound"),)
+        return (Reason("lipsync_differs", f"correlation {agreement.figures['near']:.2f} with the lips this sound asks for"),)

@@ -1,0 +1,369 @@
+"""Fit, judge and export the lip-sync net: what lips a sound asks for, and whether the lips seen are those.
+
+    python -m training.lipsync          everything: weights/lipsync.onnx, manifest, [lipsync] of thresholds.toml (a minute)
+
+The train split fits; every clip of it is scored by a fit without its source, and those scores set the weights and points. The validation
+split is only reported on. What is judged is whole clips and windows of them; intervals are for whole clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from kyc_guard.calibration import Platt
+from kyc_guard.config import Limits, Policy, Sampling, Settings
+from kyc_guard.faces.following import follow_face
+from kyc_guard.faces.mouth import Mouth
+from kyc_guard.media import read_audio, read_clip
+from kyc_guard.reports.metrics import clopper_pearson
+from kyc_guard.speech.agreement import FIGURES, LIPS, REACH, Agreement, Lips, agree, envelope_db, net_input
+from kyc_guard.speech.hearing import ENCODED_HZ, SPEECH_STEP_S, ear
+from kyc_guard.types import Float32Array, Float64Array
+from training.__main__ import CACHE, CONFIGS, DATA
+from training.data import read_manifest
+from training.thresholds import THRESHOLDS, write_table
+
+WEIGHTS = THRESHOLDS.parent
+COMMAND = "python -m training.lipsync"
+_TAPS = (-6, -3, 0, 3, 6)
+_SMOOTH_RADIUS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    sources: tuple[str, ...]
+    sound_components: int
+    components: int
+    ridge: float
+    accepted_s: tuple[float, float]
+    windows_s: tuple[float, ...]
+    shifts_s: tuple[float, ...]
+    still_jitter: float
+    logistic_ridge: float
+    review_bpcer: float
+    reject_bpcer: float
+
+    @classmethod
+    def load(cls, path: Path) -> Config:
+        return cls(**tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Talk:
+    """A clip of somebody who speaks, as far as this net sees it."""
+
+    path: str
+    person: str
+    home: str
+    """Where clips look and sound alike: the source; HDTF's people are in three."""
+    genuine: bool
+    validation: bool
+    mouth: Mouth
+    encoded: Float32Array
+    envelope: Float64Array
+    speech: Float64Array
+    """(A,) P(speech) at the encoding's times."""
+
+
+# ---- clips
+
+
+def talks(data: Path, cache: Path, config: Config) -> list[Talk]:
+    """Every clip of the config's sources with a face and sound; curves of mouths are kept in ``cache``, never pictures."""
+    found = []
+    for row in read_manifest(data):
+        if row.source not in config.sources or not row.path.startswith("clips/"):
+            continue
+        if row.label == "attack" and row.attack_type != "reenactment":
+            continue  # a face swap of a clip that is here already
+        audio = read_audio(data / row.path, Limits())
+        if audio is None:
+            continue
+        mouth = _mouth(data / row.path, cache / "mouths" / (row.path.replace("/", "__") + ".npz"))
+        encoded = ear().encoded(audio)
+        speech = np.interp(np.arange(len(encoded)) / ENCODED_HZ, *_steps(ear().speech(audio)))
+        person = row.subject or row.path  # GRID's samples are one speaker each
+        home = "hdtf" if person.startswith("hdtf_") else row.source
+        found.append(
+            Talk(row.path, person, home, row.label == "bona_fide", row.split == "validation", mouth, encoded, envelope_db(audio), speech)
+        )
+    return found
+
+
+def _steps(speech: Float32Array) -> tuple[Float64Array, Float64Array]:
+    return (np.arange(len(speech)) + 0.5) * SPEECH_STEP_S, speech.astype(np.float64)
+
+
+def _mouth(path: Path, cached: Path) -> Mouth:
+    names = ("times_s", *LIPS)
+    if cached.exists():
+        with np.load(cached) as arrays:
+            return Mouth(*(arrays[name] for name in names))
+    sampling = Sampling(frames=1, burst_frames=0)
+    clip = read_clip(path, sampling.model_copy(update={"motion_hz": sampling.speech_hz}), Limits())
+    mouth = Mouth.of(follow_face(clip.motion_rgb), clip.motion_timestamps_s)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(cached, **{name: getattr(mouth, name) for name in names})
+    return mouth
+
+
+# ---- the net
+
+
+def fit(clips: Sequence[Talk], config: Config) -> Float32Array:
+    """(7, 384, 2 REACH + 1) float32 kernel of the net: ridge regression of the lips seen on principal components of five moments."""
+    base = _principal(np.concatenate([t.encoded - t.encoded.mean(axis=0) for t in clips]), config.sound_components)
+    designs, lips = zip(*(_design(t, base) for t in clips), strict=True)
+    x, y = np.concatenate(designs), np.concatenate(lips)
+    white = _principal(x, config.components)
+    z = x @ white
+    weights = white @ np.linalg.solve(z.T @ z / len(z) + config.ridge * np.eye(z.shape[1]), z.T @ y / len(z))
+    kernel = np.zeros((len(LIPS), base.shape[0], 2 * REACH + 1))
+    smoothing = gaussian_filter1d(np.eye(2 * _SMOOTH_RADIUS + 1)[_SMOOTH_RADIUS], 1.0)
+    for tap, part in zip(_TAPS, np.split(weights, len(_TAPS)), strict=True):
+        to_lips = (base @ part).T
+        for offset, share in enumerate(smoothing, start=-_SMOOTH_RADIUS):
+            kernel[:, :, REACH + tap + offset] += share * to_lips
+    return kernel.astype(np.float32)
+
+
+def _principal(rows: NDArray[Any], count: int) -> Float64Array:
+    """(D, count) projection to whitened principal components."""
+    rows = rows - rows.mean(axis=0)
+    values, vectors = np.linalg.eigh(rows.T.astype(np.float64) @ rows / len(rows))
+    return np.asarray(vectors[:, ::-1][:, :count] / np.sqrt(values[::-1][:count] + 1e-9))
+
+
+def _design(talk: Talk, base: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Five moments of the sound's components, and the lips at the middle one."""
+    lips = Lips.of(talk.mouth)
+    assert lips is not None
+    padded = gaussian_filter1d(net_input(talk.encoded)[0].T.astype(np.float64) @ base, 1.0, axis=0)
+    moments = np.concatenate([padded[REACH + tap : len(padded) - REACH + tap] for tap in _TAPS], axis=1)
+    first = round(lips.start_s * ENCODED_HZ)
+    count = min(len(lips.rows), len(moments) - first)
+    return moments[first : first + count], lips.rows[:count]
+
+
+def expected(kernel: Float32Array, encoded: Float32Array) -> Float32Array:
+    """What the exported net gives: (A, 7)."""
+    padded = net_input(encoded)[0]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[2], axis=1)
+    return np.asarray(np.einsum("dck,cak->ad", kernel, windows, optimize=True), np.float32)
+
+
+# ---- cases
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One mouth against one sound."""
+
+    kind: str
+    """genuine, swapped, shifted or still."""
+    talk: Talk
+    window_s: float
+    """0 = the whole clip."""
+    shift_s: float
+    found: Agreement
+
+
+def cases(clips: Sequence[Talk], kernels: Mapping[str, Float32Array], config: Config) -> Iterator[Case]:
+    """Genuine windows of every bona fide clip, and the attacks made of them, by the net that ``kernels`` has for its home."""
+    genuine = [t for t in clips if t.genuine]
+    rng = np.random.default_rng(0)
+    for talk in genuine:
+        kernel = kernels[talk.home]
+        asked = {t.path: expected(kernel, t.encoded) for t in genuine}
+        still = _still(talk.mouth, config.still_jitter, rng)
+        for window_s in (0.0, *config.windows_s):
+            for start in _starts(talk, window_s):
+                rows = slice(start, start + round(window_s * ENCODED_HZ)) if window_s else slice(0, len(talk.encoded))
+                mouth = _part(talk.mouth, rows)
+                own = asked[talk.path]
+
+                def case(kind: str, mouth: Mouth, lips: Float32Array, heard: tuple[Talk, slice], shift_s: float = 0.0) -> Iterator[Case]:
+                    if (found := _judged(mouth, lips, *heard, config)) is not None:
+                        yield Case(kind, talk, window_s, shift_s, found)  # noqa: B023  # consumed at once
+
+                yield from case("genuine", mouth, own[rows], (talk, rows))
+                yield from case("still", _part(still, rows), own[rows], (talk, rows))
+                for shift_s in (s * way for s in config.shifts_s for way in (-1, 1)):
+                    index = np.arange(rows.start, min(rows.stop, len(own))) - round(shift_s * ENCODED_HZ)
+                    index = np.clip(index, 0, len(own) - 1)
+                    yield from case("shifted", mouth, own[index], (talk, rows), shift_s)
+                for other in genuine:
+                    if other.person == talk.person:
+                        continue
+                    length = min(rows.stop - rows.start, len(other.encoded))
+                    if not window_s and length < 0.7 * (rows.stop - rows.start):
+                        continue
+                    first = int(rng.integers(0, len(other.encoded) - length + 1))
+                    at = slice(first, first + length)
+                    yield from case("swapped", mouth, asked[other.path][at], (other, at))
+
+
+def _starts(talk: Talk, window_s: float) -> Sequence[int]:
+    length, step = round(window_s * ENCODED_HZ), round(window_s / 2 * ENCODED_HZ)
+    return range(0, len(talk.encoded) - length + 1, step) if window_s else (0,)
+
+
+def _part(mouth: Mouth, rows: slice) -> Mouth:
+    """The mouth between two times, on a clock that starts with it."""
+    start_s, stop_s = rows.start / ENCODED_HZ, rows.stop / ENCODED_HZ
+    inside = (mouth.times_s >= start_s) & (mouth.times_s < stop_s)
+    curves = {name: getattr(mouth, name)[inside] for name in LIPS}
+    return replace(mouth, times_s=mouth.times_s[inside] - start_s, **curves)
+
+
+def _still(mouth: Mouth, jitter: float, rng: np.random.Generator) -> Mouth:
+    curves = {name: np.nanmedian(getattr(mouth, name)) + jitter * rng.standard_normal(len(mouth.times_s)) for name in LIPS}
+    return replace(mouth, **curves)
+
+
+def _judged(mouth: Mouth, asked: Float32Array, heard: Talk, rows: slice, config: Config) -> Agreement | None:
+    lips = Lips.of(mouth)
+    speech_s = float(np.sum(heard.speech[rows] > 0.5)) / ENCODED_HZ
+    common_s = 0.0 if lips is None else min(lips.duration_s, len(asked) / ENCODED_HZ - lips.start_s)
+    if lips is None or speech_s < _gate("speech_min_s") or common_s < _gate("lipsync_min_duration_s"):
+        return None
+    return agree(lips, asked, heard.envelope[rows][: len(asked)], config.accepted_s)
+
+
+@cache
+def _gate(name: str) -> float:
+    return Policy.load(Settings().policy_path).gate(name)
+
+
+# ---- weights and points
+
+
+def logistic(figures: Float64Array, attack: NDArray[np.bool_], weight: Float64Array, ridge: float) -> tuple[Float64Array, float]:
+    """Weights of raw figures and offset of P(attack), by Newton's method on standardised ones."""
+    centre, scale = figures.mean(axis=0), figures.std(axis=0) + 1e-9
+    design = np.concatenate([(figures - centre) / scale, np.ones((len(figures), 1))], axis=1)
+    penalty = np.diag([ridge] * figures.shape[1] + [0.0])
+    answer = np.zeros(design.shape[1])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-design @ answer))
+        gradient = design.T @ (weight * (p - attack)) + penalty @ answer
+        answer -= np.linalg.solve((design * (weight * p * (1 - p))[:, None]).T @ design + penalty + 1e-9 * np.eye(len(answer)), gradient)
+    return answer[:-1] / scale, float(answer[-1] - (answer[:-1] / scale) @ centre)
+
+
+def balanced(made: Sequence[Case]) -> Float64Array:
+    """Genuine and attack weigh the same, so do the three kinds of attack, so do people; together as much as there are people."""
+    keys = [(c.kind, c.talk.person) for c in made]
+    counts = {key: keys.count(key) for key in set(keys)}
+    kinds = len({c.kind for c in made}) - 1
+    return np.array([1 / counts[key] / (1 if key[0] == "genuine" else kinds) for key in keys])
+
+
+def matrix(made: Sequence[Case]) -> Float64Array:
+    return np.array([[c.found.figures[name] for name in FIGURES] for c in made])
+
+
+def shares(made: Sequence[Case], scores: Float64Array, point: float) -> dict[str, Any]:
+    """K of n flagged by kind and length of window, with exact intervals for whole clips."""
+    out: dict[str, Any] = {}
+    for window_s in sorted({c.window_s for c in made}):
+        name = f"window_{window_s:g}s" if window_s else "whole_clips"
+        for kind in ("genuine", "swapped", "shifted", "still"):
+            for shift_s in sorted({abs(c.shift_s) for c in made if c.kind == kind}):
+                chosen = [i for i, c in enumerate(made) if (c.kind, c.window_s, abs(c.shift_s)) == (kind, window_s, shift_s)]
+                flagged = int(np.sum(scores[chosen] >= point))
+                row: dict[str, Any] = {"flagged": flagged, "of": len(chosen)}
+                if chosen and not window_s:
+                    row["interval_95"] = list(clopper_pearson(flagged, len(chosen)))
+                out.setdefault(name, {})[kind + (f"_{1000 * shift_s:.0f}ms" if shift_s else "")] = row
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--config", type=Path, default=CONFIGS / "lipsync.toml")
+    parser.add_argument("--report", action="store_true", help="print what was measured and write nothing")
+    args = parser.parse_args()
+    config = Config.load(args.config)
+    clips = talks(args.data, args.cache, config)
+    train = [t for t in clips if not t.validation]
+    homes = sorted({t.home for t in train if t.genuine})
+    made = list(cases(train, {home: fit([t for t in train if t.home != home], config) for home in homes}, config))
+    attack = np.array([c.kind != "genuine" for c in made])
+    weights, offset = logistic(matrix(made), attack, balanced(made), config.logistic_ridge)
+    logits = matrix(made) @ weights + offset
+    scores = np.array([Platt(1.0, 0.0)(float(z)) for z in logits])
+    bona = scores[~attack]
+    points = {
+        "review": float(np.quantile(bona, 1 - config.review_bpcer, method="higher")),
+        "reject": float(np.quantile(bona, 1 - config.reject_bpcer, method="higher")),
+    }
+    kernel = fit(train, config)
+    seen = [t for t in clips if t.validation]
+    held = list(cases(seen, dict.fromkeys({t.home for t in seen}, kernel), config))
+    held_scores = np.array([Platt(1.0, 0.0)(float(z)) for z in matrix(held) @ weights + offset])
+    report = {
+        "train_out_of_source": shares(made, scores, points["review"]),
+        "validation": shares(held, held_scores, points["review"]),
+    }
+    _show(report)
+    print(dict(zip(FIGURES, weights.round(3).tolist(), strict=True)), round(offset, 3), points)
+    if args.report:
+        return
+    _write_onnx(kernel, WEIGHTS / "lipsync.onnx")
+    table = {
+        "command": COMMAND,
+        "accepted_s": list(config.accepted_s),
+        "weights": {**dict(zip(FIGURES, weights.tolist(), strict=True)), "offset": offset},
+        "points": points,
+        "fitted_on": {
+            "people": len({t.person for t in train if t.genuine}),
+            "genuine_clips": sum(t.genuine for t in train),
+            "driven_clips": sum(not t.genuine for t in train),
+            "genuine_windows": int((~attack).sum()),
+        },
+        **report,
+    }
+    write_table(WEIGHTS / "thresholds.toml", "lipsync", table)
+    from training.export import sha256
+
+    path = WEIGHTS / "lipsync.onnx"
+    entry = {"file": path.name, "sha256": sha256(path), "version": "1", "licence": "research use only: see the card"}
+    write_table(WEIGHTS / "manifest.toml", "lipsync", {**entry, "card": "cards/lipsync.md", "command": COMMAND})
+
+
+def _show(report: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> None:
+    for split, windows in report.items():
+        for window, kinds in windows.items():
+            print(f"{split:20} {window:13}", "  ".join(f"{kind} {row['flagged']}/{row['of']}" for kind, row in kinds.items()))
+
+
+def _write_onnx(kernel: Float32Array, path: Path) -> None:
+    """One convolution: ``encoded`` (1, 384, T + 2 REACH) -> ``lips`` (1, 7, T)."""
+    from onnx import TensorProto, checker, helper, numpy_helper, save_model
+
+    node = helper.make_node("Conv", ["encoded", "kernel"], ["lips"])
+    ends = [
+        helper.make_tensor_value_info("encoded", TensorProto.FLOAT, [1, kernel.shape[1], "time_and_margins"]),
+        helper.make_tensor_value_info("lips", TensorProto.FLOAT, [1, kernel.shape[0], "time"]),
+    ]
+    graph = helper.make_graph([node], "lipsync", ends[:1], ends[1:], [numpy_helper.from_array(kernel, "kernel")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    checker.check_model(model)
+    save_model(model, str(path))
+
+
+if __name__ == "__main__":
+    main()
