@@ -4,6 +4,7 @@ The presentation-attack detectors' thresholds move together, by one amount on th
 towards one another stays as shipped. How far is settled by an order statistic: with the threshold just above the (k+1)-th
 highest of n honest applicants' scores, the share of honest applicants beyond it is Beta(k+1, n-k) distributed, whatever the
 scores look like. So the bound is exact at any sample size, and equals Clopper and Pearson's upper limit for k errors of n.
+People are counted, not presentations, each with the worst of theirs: frames of one person resemble one another.
 
 Sources: Wilks, "Determination of sample sizes for setting tolerance limits", 1941; Vovk, "Conditional validity of inductive
 conformal predictors", 2012, for the same bound in conformal terms.
@@ -134,11 +135,11 @@ def fit(data: Data, target: Target, policy: Policy, thresholds: Thresholds) -> d
 def _for_bpcer(data: Data, points: Points, limit: float, confidence: float) -> tuple[dict[str, tuple[str, float]], list[dict[str, Any]]]:
     """The lowest thresholds that flag few enough honest applicants."""
     mine = ~data.is_attack
-    k, bound = _allowed("bona fide", data.person[mine], limit, confidence)
-    margins = np.sort(data.margins(points)[mine])[::-1]
+    margins = _worst(data.margins(points)[mine], data.person[mine], np.maximum)
+    k, bound = _allowed("bona fide", margins.size, limit, confidence)
     moved = _moved(points, float(margins[k]), math.ceil)
     for _ in range(_STEPS_UP):
-        if np.count_nonzero(data.flagged(moved)[mine]) <= k:
+        if np.unique(data.person[mine & data.flagged(moved)]).size <= k:
             break
         # The next score lies on the threshold itself, and counts as an attack.
         moved = {name: (point, min(round(threshold + _STEP, 6), 1.0)) for name, (point, threshold) in moved.items()}
@@ -153,43 +154,43 @@ def _for_apcer(data: Data, points: Points, limit: float, confidence: float) -> t
     """The highest thresholds that pass few enough attacks of every species."""
     if not data.is_attack.any():
         raise InputError("attacks", "there are none", "a target APCER needs labelled attacks")
-    margins, shifts, bounds = data.margins(points), [], []
+    shifts, bounds = [], []
     for species in np.unique(data.species[data.is_attack]).tolist():
         mine = data.is_attack & (data.species == species)
-        k, bound = _allowed(f"attacks of species {species}", data.person[mine], limit, confidence)
-        shifts.append(float(np.sort(margins[mine])[k]))
+        margins = _worst(data.margins(points)[mine], data.person[mine], np.minimum)
+        k, bound = _allowed(f"attacks of species {species}", margins.size, limit, confidence)
+        shifts.append(float(margins[k]))
         bounds.append({"of": f"APCER of {species} at review", **bound})
     if min(shifts) == -math.inf:
         raise InputError("attacks", "more than may pass are flagged by no threshold", "look at them first: no threshold holds this target")
     return _moved(points, min(shifts), math.floor), bounds
 
 
-def _allowed(who: str, people: NDArray[np.str_], limit: float, confidence: float) -> tuple[int, dict[str, Any]]:
-    """How many errors among these presentations still show, at ``confidence``, a rate of at most ``limit``.
+def _allowed(who: str, people: int, limit: float, confidence: float) -> tuple[int, dict[str, Any]]:
+    """How many errors among so many people still show, at ``confidence``, a rate of at most ``limit``.
 
     Raises:
         InputError: not even none.
     """
-    n, effective = people.size, metrics.effective_size(people)
-    share = effective / n if n else 0.0
     k = -1
-    while k + 1 < n and metrics.upper_bound((k + 1) * share, effective, confidence) <= limit:
+    while k + 1 < people and metrics.upper_bound(k + 1, people, confidence) <= limit:
         k += 1
     if k < 0:
         raise InputError(
             who,
-            f"{n} presentations, which count as those of {effective:.0f} people, cannot show a rate of at most {100 * limit:g} %",
-            f"{metrics.sample_size(limit, confidence)} people would do, at {100 * confidence:g} % confidence, if none is an error",
+            f"{people} people cannot show a rate of at most {100 * limit:g} %",
+            f"{metrics.sample_size(limit, confidence)} would do, at {100 * confidence:g} % confidence, if none is an error",
         )
-    bound = metrics.upper_bound(k * share, effective, confidence)
-    return k, {
-        "n": n,
-        "effective_n": round(effective, 1),
-        "errors_allowed": k,
-        "limit": limit,
-        "upper_bound": bound,
-        "confidence": confidence,
-    }
+    bound = metrics.upper_bound(k, people, confidence)
+    return k, {"people": people, "errors_allowed": k, "limit": limit, "upper_bound": bound, "confidence": confidence}
+
+
+def _worst(values: Float64Array, people: NDArray[np.str_], worse: np.ufunc) -> Float64Array:
+    """One value a person: the worst (np.maximum or np.minimum) of their presentations, sorted from it on."""
+    place = np.unique(people, return_inverse=True)[1]
+    found = np.full(place.max(initial=-1) + 1, -np.inf if worse is np.maximum else np.inf)
+    worse.at(found, place, values)
+    return np.sort(found)[:: -1 if worse is np.maximum else 1]
 
 
 def _moved(points: Points, shift: float, to_whole: Callable[[float], int]) -> dict[str, tuple[str, float]]:

@@ -138,7 +138,7 @@ def show_calibration(found: Mapping[str, Any]) -> None:
         table.add_column(column, overflow="fold")
     for bound in found["bounds"]:
         held = f"at most {percent(bound['upper_bound'])} at {100 * bound['confidence']:g} % confidence"
-        table.add_row(Text(bound["of"]), f"{bound['errors_allowed']} of {bound['n']} allowed", held)
+        table.add_row(Text(bound["of"]), f"{bound['errors_allowed']} of {bound['people']} people allowed", held)
     for name, points in found["after"]["points"].items():
         for point, value in points.items():
             table.add_row(f"{name} {point}", f"{found['before']['points'][name][point]:.6f}", f"{value:.6f}")

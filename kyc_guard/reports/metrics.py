@@ -60,21 +60,9 @@ def clopper_pearson(errors: int, n: int, confidence: float = CONFIDENCE) -> tupl
     return low, high
 
 
-def upper_bound(errors: float, n: float, confidence: float = CONFIDENCE) -> float:
-    """What a rate is at most, at one-sided ``confidence``: Clopper and Pearson's upper limit.
-
-    ``errors`` and ``n`` need not be whole: presentations of few people count as fewer, see `effective_size`.
-    """
-    return 1.0 if errors >= n else float(betaincinv(errors + 1.0, n - errors, confidence))
-
-
-def effective_size(clusters: Sequence[str] | NDArray[np.str_]) -> float:
-    """As how many independent presentations those of the named people count, were each person's all alike.
-
-    Source: Kish, "Survey Sampling", 1965: (sum of sizes) squared over the sum of squared sizes; equal sizes give their number.
-    """
-    sizes = np.unique(np.asarray(clusters, dtype=np.str_), return_counts=True)[1].astype(float)
-    return float(sizes.sum() ** 2 / (sizes**2).sum()) if sizes.size else 0.0
+def upper_bound(errors: int, n: int, confidence: float = CONFIDENCE) -> float:
+    """What a rate is at most, at one-sided ``confidence``: Clopper and Pearson's upper limit."""
+    return 1.0 if errors >= n else float(betaincinv(errors + 1, n - errors, confidence))
 
 
 def sample_size(limit: float, confidence: float = CONFIDENCE) -> int:
