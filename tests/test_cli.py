@@ -21,7 +21,7 @@ import kyc_guard.detectors
 from kyc_guard import Verifier
 from kyc_guard.cli import app
 
-COMMANDS = {c.callback.__name__: c.callback for c in app.registered_commands if c.callback}
+COMMANDS = {c.callback.__name__.replace("_", "-"): c.callback for c in app.registered_commands if c.callback}
 ROOT = Path(__file__).resolve().parent.parent
 
 
