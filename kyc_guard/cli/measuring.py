@@ -181,13 +181,13 @@ def monitor(
 def show_drift(found: Mapping[str, Any]) -> None:
     """Every figure with its limit, alarms marked, on stdout."""
     title = f"{found['decisions']} decisions against {found['baseline_decisions']} of the baseline: {len(found['alarms'])} alarms"
-    table = Table(title=title, title_justify="left")
-    for column in ("figure", "baseline", "now", "measure", "value", "limit", "by chance", ""):
-        table.add_column(column, overflow="fold")
-    for figure in found["figures"]:
-        before, now, chance = ("-" if figure[k] is None else f"{figure[k]:.4f}" for k in ("baseline", "current", "chance"))
+    table = Table(title=title, title_justify="left", box=None)
+    for column in ("", "figure", "baseline", "now", "measure", "value", "limit"):
+        table.add_column(column, no_wrap=True)
+    for figure in sorted(found["figures"], key=lambda f: not f["alarm"]):
+        before, now = ("-" if figure[k] is None else f"{figure[k]:.4f}" for k in ("baseline", "current"))
         mark = "[bold red]ALARM[/]" if figure["alarm"] else ""
-        table.add_row(Text(figure["name"]), before, now, figure["measure"], f"{figure['value']:.4f}", f"{figure['limit']:g}", chance, mark)
+        table.add_row(mark, Text(figure["name"]), before, now, figure["measure"], f"{figure['value']:.4f}", f"{figure['limit']:g}")
     console = Console()
     console.print(table)
     for day in found["days"]:
