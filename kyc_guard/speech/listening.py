@@ -84,21 +84,16 @@ class Listener:
             audio: (N,) float32 in [-1, 1], mono, 16 kHz, at most `MAX_S`.
             expected: as `Language.words_of` gives them.
         """
-        length_s = max(len(audio) / AUDIO_RATE_HZ + _MARGIN_S, _SHORTEST_S)
-        padded = np.pad(audio, (0, round(length_s * AUDIO_RATE_HZ) - len(audio)))
-        frames = round(length_s * _FRAME_HZ) // 2 * 2
-        # Trained on 30 s of context, Whisper stutters when it writes freely on less, but weighs words as well, in a tenth of the time.
-        features = self._whisper.feature_extractor(padded, padding=0)[:, :frames]
-        encoded = self._whisper.encode(features)
-        free, confidence = self._free(encoded, length_s)
+        encoded, frames = self._encoded(audio)
+        free, confidence = self._free(encoded, frames)
         said = tuple(language.same.get(word, word) for word in expected)
         instead = changes(said, language.heard_of(free))
-        times_s, chances = self._forced(encoded, expected, frames)
+        times_s, chances = self._forced(encoded, frames, expected)
         words = []
         for i, word in enumerate(expected):
             written = [] if said[i] in instead[i] else list(dict.fromkeys(instead[i]))
             alike = [w for w in language.near(said[i], near) if w != said[i]]
-            odds = {w: self._forced(encoded, [*expected[:i], w], frames)[1][i] for w in {*written, *alike}}
+            odds = {w: self._forced(encoded, frames, [*expected[:i], w])[1][i] for w in {*written, *alike}}
             best, free_best = max(alike, key=odds.__getitem__), max(written, key=odds.__getitem__, default="")
             words.append(
                 HeardWord(
@@ -112,13 +107,25 @@ class Listener:
             )
         return Heard(tuple(words), free, confidence)
 
-    def _free(self, encoded: Any, length_s: float) -> tuple[str, float]:
+    def spans_s(self, audio: Float32Array, words: Sequence[str]) -> list[tuple[float, float]]:
+        """From when to when each word is said, if these are the words; as accurate as the decoder's attention, a tenth of a second."""
+        return self._forced(*self._encoded(audio), words)[0]
+
+    def _encoded(self, audio: Float32Array) -> tuple[Any, int]:
+        """The encoding and the number of its frames."""
+        length_s = max(len(audio) / AUDIO_RATE_HZ + _MARGIN_S, _SHORTEST_S)
+        padded = np.pad(audio, (0, round(length_s * AUDIO_RATE_HZ) - len(audio)))
+        frames = round(length_s * _FRAME_HZ) // 2 * 2
+        # Trained on 30 s of context, Whisper stutters when it writes freely on less, but weighs words as well, in a tenth of the time.
+        return self._whisper.encode(self._whisper.feature_extractor(padded, padding=0)[:, :frames]), frames
+
+    def _free(self, encoded: Any, frames: int) -> tuple[str, float]:
         start = [*self._tokenizer.sot_sequence, self._tokenizer.no_timestamps]
-        most = len(start) + round(length_s * _TOKENS_A_SECOND)
+        most = len(start) + frames * _TOKENS_A_SECOND // _FRAME_HZ
         result = self._whisper.model.generate(encoded, [start], beam_size=1, max_length=most, return_scores=True, no_repeat_ngram_size=4)[0]
         return self._tokenizer.decode(result.sequences_ids[0]).strip(), float(result.scores[0])
 
-    def _forced(self, encoded: Any, words: Sequence[str], frames: int) -> tuple[list[tuple[float, float]], list[float]]:
+    def _forced(self, encoded: Any, frames: int, words: Sequence[str]) -> tuple[list[tuple[float, float]], list[float]]:
         """When each word is said (start, end in seconds), and the log-probability of each given those before it."""
         # One way of writing for all that are compared: as a sentence, without commas.
         ends = [len(self._tokenizer.encode(_written(words[: i + 1]))) for i in range(len(words))]
