@@ -141,7 +141,8 @@ class Policy:
         together_review_at: operating point of the fused presentation-attack score from which a person looks, when at least two
             detectors judged; ``None`` = suspicions below their own review points never add up.
         reasons: the floor a reason sets. quality: the gates detectors use to abstain.
-        monitor: from where on `kyc_guard.monitor` raises an alarm; no decision depends on these.
+        monitor: from where on `kyc_guard.monitor` raises an alarm. cluster: from where on `kyc_guard.cluster` links two
+            submissions. No decision depends on these.
     """
 
     checks: Mapping[str, CheckPolicy]
@@ -150,12 +151,13 @@ class Policy:
     quality: Mapping[str, float]
     sha256: str
     monitor: Mapping[str, float] = field(default_factory=dict)
+    cluster: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Policy:
         data, sha = _read_toml(path)
         try:
-            _demand_known(data, {"checks", "together", "reasons", "quality", "monitor"}, "section")
+            _demand_known(data, {"checks", "together", "reasons", "quality", "monitor", "cluster"}, "section")
             together = data.get("together", {})
             _demand_known(together, {"review_at"}, "key in [together]")
             for check in data["checks"].values():
@@ -172,7 +174,7 @@ class Policy:
             }
             reasons = {code: Outcome(o) for o, codes in data["reasons"].items() for code in codes}
             quality = {k: _finite(v) for k, v in data["quality"].items()}
-            monitor = {k: _finite(v) for k, v in data.get("monitor", {}).items()}
+            monitor, cluster = ({k: _finite(v) for k, v in data.get(name, {}).items()} for name in ("monitor", "cluster"))
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"{path}: does not follow the policy schema ({error!r})") from error
         for name, check in checks.items():
@@ -181,8 +183,15 @@ class Policy:
                 raise ConfigError(f"{path}: checks.{name} is mandatory but on_abstain = accept")
         if not any(c.mandatory for c in checks.values()):
             raise ConfigError(f"{path}: no check is mandatory; such a policy would accept unjudged submissions")
-        together_review_at = together.get("review_at")
-        return cls(checks=checks, together_review_at=together_review_at, reasons=reasons, quality=quality, sha256=sha, monitor=monitor)
+        return cls(
+            checks=checks,
+            together_review_at=together.get("review_at"),
+            reasons=reasons,
+            quality=quality,
+            sha256=sha,
+            monitor=monitor,
+            cluster=cluster,
+        )
 
     def gate(self, name: str) -> float:
         """A quality limit by name; raises ConfigError when policy.toml lacks it."""

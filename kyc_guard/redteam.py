@@ -148,7 +148,7 @@ def run(
     with contextlib.closing(results), making(len(tasks), len(tasks) - len(todo)) as advance:
         for task, problem in results:
             if problem is not None:
-                row = {"original": task.original.id, "error": problem.detail if isinstance(problem, pool.Failure) else str(problem)}
+                row = {"original": task.original.id, "error": problem.detail if isinstance(problem, pool.Failure) else problem}
                 errors += [row] if row not in errors else []
             advance()
     made = [t for t in tasks if t.file is not None and t.file.suffix != _SKIPPED]
@@ -223,25 +223,25 @@ class _MakeFiles:
     seconds: float
     limits: Limits
 
-    def __call__(self) -> Callable[[Task], InputError | None]:
+    def __call__(self) -> Callable[[Task], str | None]:
         import cv2
 
         cv2.setNumThreads(1)
 
         @lru_cache(maxsize=3)  # an original, its donor, and the donor's turn next
-        def material(original: Original) -> Material | InputError:
+        def material(original: Original) -> Material | str:
             try:
                 return Material.read(original.selfie, original.documents, seconds=self.seconds, limits=self.limits)
             except InputError as error:
-                return error
+                return str(error)
 
-        def make(task: Task) -> InputError | None:
+        def make(task: Task) -> str | None:
             own = material(task.original)
             donor = material(task.donor) if task.donor is not None else None
-            if isinstance(own, InputError):
+            if isinstance(own, str):
                 return own
             try:
-                made = task.tool.make(np.random.default_rng(task.seed), own, None if isinstance(donor, InputError) else donor)
+                made = task.tool.make(np.random.default_rng(task.seed), own, None if isinstance(donor, str) else donor)
                 data, suffix = made.data, made.suffix
             except NotApplicableError as why:
                 data, suffix = str(why).encode(), _SKIPPED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -74,3 +74,45 @@ def _count(at: dict[str, int] | None) -> str:
     if at is None:
         return "-"
     return f"{at['through']}/{at['through'] + at['stopped']}" + (f" +{at['undecided']} undecided" if at["undecided"] else "")
+
+
+@app.command()
+def cluster(
+    sources: Annotated[list[Path], typer.Argument(help="Folders or manifests of submissions, and result files of batch.")],
+    *,
+    workers: Workers = None,
+    timeout_s: TimeoutS = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Find campaigns: submissions that share face, background, clip, device or layout. Exit code 2 if some could not be read."""
+    from kyc_guard.cluster import run
+    from kyc_guard.progress import bar
+
+    with reporting(as_json):
+        report = run(sources, settings=Settings(), workers=workers, timeout_s=timeout_s, progress=partial(bar, what="measuring"))
+    if as_json:
+        print(json.dumps(report))
+    else:
+        table = Table(title=f"{report['submissions']} submissions, {len(report['groups'])} groups", title_justify="left")
+        for column in ("group", "members", "why", "pairs linked"):
+            table.add_column(column, overflow="fold")
+        for number, group in enumerate(report["groups"], start=1):
+            members = "\n".join(m["id"] + (f" ({m['outcome']})" if m["outcome"] else "") for m in group["members"])
+            why = "\n".join(f"{n} x {kind}: {_range(group, kind)}" for kind, n in group["kinds"].items())
+            table.add_row(str(number), Text(members), why, f"{100 * group['share_of_pairs_linked']:.0f} %")
+        console = Console()
+        console.print(table)
+        for kind, chance in report["chance"].items():
+            sentence = f"{kind}: {chance['compared']} pairs compared, at most {chance['expected_false_links']:.2g} links expected by chance"
+            console.print(f"{sentence}, {chance['per_new_submission']:.2g} for each further submission.", highlight=False)
+        console.print("device, layout: rate of chance links not known; they join only where both agree.", highlight=False)
+        for row in report["errors"]:
+            console.print(f"{row['submission']}: {row['error']}", markup=False, highlight=False)
+    raise typer.Exit(EXIT_BAD_INPUT if report["errors"] else 0)
+
+
+def _range(group: dict[str, Any], kind: str) -> str:
+    """The values of a group's links of one kind, and the limit they passed."""
+    values = [link["value"] for link in group["links"] if link["kind"] == kind]
+    limit = next(link["limit"] for link in group["links"] if link["kind"] == kind)
+    return "equal" if kind in {"file", "device"} else f"{min(values):.3f} to {max(values):.3f}, limit {limit:g}"
