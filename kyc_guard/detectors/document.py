@@ -6,7 +6,7 @@ hint; what each finding is worth stands in ``[document.findings]`` of thresholds
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from itertools import combinations
@@ -25,6 +25,7 @@ from kyc_guard.documents.certificates import TrustList
 from kyc_guard.documents.chip import REASONS as CHIP_REASONS
 from kyc_guard.documents.chip import Chip, read_chip
 from kyc_guard.documents.consistency import Agreement, Limits, compare_claims, compare_identities, compare_visual_zone
+from kyc_guard.documents.geometry import glare_share, straight_page
 from kyc_guard.documents.identity import Identity
 from kyc_guard.documents.mrz import Mrz
 from kyc_guard.documents.page import Page, read_page, sharpness
@@ -38,6 +39,8 @@ FINDINGS = (
     "document_expired",
     "document_claim_mismatch",
     "document_unreadable_field",
+    "document_glare",
+    "document_cropped",
     "document_visual_mismatch",
     "document_barcode_mismatch",
     "document_chip_mismatch",
@@ -55,6 +58,7 @@ class Document:
     findings: Mapping[str, float]
     min_side_px: float
     min_sharpness: float
+    max_glare: float
     media_limits: MediaLimits
     trust: TrustList | None = None
     """Whom chips are held against; ``None`` = the operator named nobody, so no chip is trusted."""
@@ -70,6 +74,7 @@ class Document:
             findings=MappingProxyType(_probabilities(table, "findings", ["prior", *FINDINGS], bundle.thresholds)),
             min_side_px=bundle.policy.gate("document_min_side_px"),
             min_sharpness=bundle.policy.gate("document_min_sharpness"),
+            max_glare=bundle.policy.gate("document_max_glare"),
             media_limits=bundle.settings.limits,
             trust=None if bundle.settings.csca_dir is None else TrustList.load(bundle.settings.csca_dir),
         )
@@ -79,16 +84,17 @@ class Document:
         if absent is not None:
             return absent
         today = evidence.judged_on
-        refused = [self._refusal(i, image) for i, image in enumerate(evidence.documents_rgb, start=1)]
+        images = [straight_page(image) for image in evidence.documents_rgb]
+        refused = [self._refusal(i, image) for i, image in enumerate(images, start=1)]
         good = [number for number, reason in enumerate(refused, start=1) if reason is None]
         if not good:
             return abstain(self, *(reason for reason in refused if reason is not None))
-        pages = [read_page(evidence.documents_rgb[number - 1], today=today) for number in good]
+        pages = [read_page(images[number - 1], today=today) for number in good]
         if not any(page.mrz or page.lines for page in pages):
             return abstain(self, Reason("document_unreadable", "no text could be read on any page"))
         best = max(pages, key=_worth)
         chip = read_chip(evidence.chip, self.trust, today=today, limits=self.media_limits) if evidence.chip else None
-        barcodes = [(number, code) for number in good for code in read_barcodes(evidence.documents_rgb[number - 1], today=today)]
+        barcodes = [(number, code) for number in good for code in read_barcodes(images[number - 1], today=today)]
         sources = tuple(_sources(chip, [code for _, code in barcodes], best.mrz))
         agreements = _Agreements(
             claims=compare_claims(sources[0], evidence.submission.claims, self.limits) if sources else {},
@@ -96,8 +102,12 @@ class Document:
             crossed=tuple((a, b, compare_identities(a, b, self.limits)) for a, b in combinations(sources, 2)),
         )
         portrait = next((page for page in pages if page.portrait is not None), None)
+        found = tuple(_reasons(best.mrz, sources, today, has_portrait=portrait is not None))
+        unread = {"document_no_mrz", "document_mrz_check_digit"} & {r.code for r in found}
         reasons = (
-            *_reasons(best.mrz, sources, today, has_portrait=portrait is not None),
+            *found,
+            *(self._mendable(zip(good, pages, strict=True)) if unread else ()),
+            *(_unsure(best.mrz, agreements, self.limits) if best.mrz is not None else ()),
             *agreements.reasons(),
             *(() if chip is None else chip.reasons),
         )
@@ -110,7 +120,7 @@ class Document:
             **agreements.facts(),
             "pages": [{"page": number, **_page_facts(page)} for number, page in zip(good, pages, strict=True)],
         }
-        # Boxes lie in the page turned upright: document number ``*_page``, turned by its ``quarter_turns``.
+        # Boxes lie in the page turned upright: `straight_page` of document number ``*_page``, turned by its ``quarter_turns``.
         artefacts: dict[str, NDArray[Any]] = {}
         if best.mrz_xyxy is not None:
             facts["mrz_page"], artefacts["mrz_xyxy"] = good[pages.index(best)], best.mrz_xyxy
@@ -132,11 +142,19 @@ class Document:
         """Why page ``number`` is not worth reading, if so."""
         side = min(image_rgb.shape[:2])
         if side < self.min_side_px:
-            return Reason("document_unreadable", f"page {number} is {side} px on its shorter side, {self.min_side_px:.0f} are needed")
+            return Reason("document_too_small", f"page {number} is {side} px on its shorter side, {self.min_side_px:.0f} are needed")
         sharp = sharpness(image_rgb)
         if sharp < self.min_sharpness:
-            return Reason("document_unreadable", f"page {number} is blurred: sharpness {sharp:.0f}, {self.min_sharpness:.0f} is needed")
+            return Reason("document_blurred", f"page {number} has sharpness {sharp:.0f}, {self.min_sharpness:.0f} is needed")
         return None
+
+    def _mendable(self, pages: Iterable[tuple[int, Page]]) -> Iterator[Reason]:
+        """What the applicant can do about a zone that was not read."""
+        for number, page in pages:
+            if (share := glare_share(page.image_rgb)) > self.max_glare:
+                yield Reason("document_glare", f"{share:.0%} of page {number} is burnt out")
+            if any(page.cuts(line) for line in page.lines):
+                yield Reason("document_cropped", f"print runs out of page {number}")
 
 
 def _sources(chip: Chip | None, barcodes: Sequence[Barcode], zone: Mrz | None) -> Iterator[Identity]:
@@ -163,6 +181,16 @@ def _reasons(zone: Mrz | None, sources: Sequence[Identity], today: date, *, has_
         yield Reason("document_expired", f"expired on {sources[0].expiry_date.iso}")
     if not has_portrait:
         yield Reason("document_no_portrait", "no portrait was found on any page")
+
+
+def _unsure(zone: Mrz, agreements: _Agreements, limits: Limits) -> Iterator[Reason]:
+    """Fields no check digit stands over, doubtfully read, and confirmed by nothing else."""
+    for field in ("surname", "given_names", "issuing_state", "nationality", "sex"):
+        told = [agreements.printed.get(field), *(fields_.get(field) for _, _, fields_ in agreements.crossed)]
+        if zone.confidence.get("names" if field in {"surname", "given_names"} else field, 1.0) < limits.character and (
+            Agreement.SAME not in told
+        ):
+            yield Reason("document_unreadable_field", f"{field} of the machine-readable zone was hard to read")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from kyc_guard.calibration import Platt
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
+from kyc_guard.documents.geometry import straight_page
 from kyc_guard.documents.page import find_portrait
 from kyc_guard.faces.embedding import Embedder, distance, embedder, face_chip
 from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Modality, Reason, Signal, UInt8Array
@@ -96,7 +97,7 @@ class Match:
 
 def _portrait(documents_rgb: Sequence[UInt8Array]) -> tuple[UInt8Array, Face] | None:
     """The largest portrait of all pages, and its page turned upright."""
-    found = [f for f in map(find_portrait, documents_rgb) if f is not None]
+    found = [f for f in map(find_portrait, map(straight_page, documents_rgb)) if f is not None]
     if not found:
         return None
     page, face, _ = max(found, key=lambda f: f[1].quality.size_px)

@@ -34,6 +34,8 @@ class Limits:
     """A printed text at least this similar to the zone's, yet not equal, is the same field with another value."""
     text_confidence: float
     """Printed text read with less confidence proves nothing."""
+    character: float
+    """A character of the zone read with less chance is doubtful."""
 
 
 # ICAO 9303-3 part B: the one issuing state whose zone code is not its ISO 3166 code.

@@ -1,8 +1,9 @@
 """Machine-readable zones: text in, fields and check results out; fields in, lines out. No images, no clock.
 
 Formats TD1 (cards, 3 x 30), TD2 (2 x 36), TD3 (passports, 2 x 44), MRV-A and MRV-B (visas).
-A character is repaired only where its position allows one kind of character and the character read is a known optical
-confusion of that kind; repairs are counted, never silent.
+A character is repaired where its position allows one kind of character and the character read is a known optical confusion of
+that kind, or where the recogniser itself hesitated and only one of the readings it considered makes the check digit hold.
+Repairs are counted, never silent.
 
 Source: ICAO Doc 9303, parts 3 (check digits, transliteration), 4 (TD3), 5 (TD1), 6 (TD2), 7 (MRV).
 """
@@ -11,13 +12,15 @@ Source: ICAO Doc 9303, parts 3 (check digits, transliteration), 4 (TD3), 5 (TD1)
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import cycle
+from itertools import cycle, product
 from types import MappingProxyType
+from typing import TypeAlias
 
 from kyc_guard.documents.dates import PartialDate, zone_date
 from kyc_guard.documents.names import transliterate
@@ -122,6 +125,7 @@ class Mrz:
         checks: field name -> its check digit holds; ``composite`` where the format has one. Visas have no composite.
         repaired: characters changed, inserted or removed to make the text fit its format.
         names_truncated: the names fill their field, so they may go on.
+        confidence: field -> 0..1, chance of its least certain character; empty where the text came without chances.
     """
 
     format: str
@@ -141,6 +145,7 @@ class Mrz:
     checks: Mapping[str, bool]
     repaired: int
     names_truncated: bool
+    confidence: Mapping[str, float]
 
     @property
     def failed_checks(self) -> tuple[str, ...]:
@@ -165,71 +170,90 @@ def _value(character: str) -> int:
     return 0 if character == FILLER else int(character, 36)
 
 
-def parse(lines: Sequence[str], *, today: date) -> Mrz | None:
+Chances: TypeAlias = Sequence[Mapping[str, float]]
+"""For each character of a text: what it may be -> probability; empty = not known."""
+
+
+def parse(lines: Sequence[str], *, today: date, chances: Sequence[Chances] = ()) -> Mrz | None:
     """Read 2 or 3 lines of OCR text as a machine-readable zone.
 
     Args:
         lines: one string a line; blanks, lower case, accents and look-alike brackets are allowed.
         today: settles the century of two-digit years: a birth lies in the past, an expiry within 50 years of today.
+        chances: of each line's characters; where check digits fail, the likeliest reading under which they hold is taken.
 
     Returns:
         The reading with the most valid check digits, then the fewest repairs; ``None`` if no format fits. Check digits may
         have failed: see `Mrz.checks`.
     """
-    normal = [_normalise(line) for line in lines]
+    normal = [_normalise(line, chances[i] if chances else ()) for i, line in enumerate(lines)]
     if any(line is None for line in normal):
         return None
-    pairs = [pair for pair in normal if pair is not None]
-    readings = (_read(f, pairs, today) for f in FORMATS.values() if f.rows == len(pairs))
+    known = [line for line in normal if line is not None]
+    readings = (_read(f, known, today) for f in FORMATS.values() if f.rows == len(known))
     return max((r for r in readings if r is not None), key=lambda r: r.merit, default=None)
 
 
-def find(texts: Sequence[str], *, today: date) -> tuple[Mrz, range] | None:
+def find(texts: Sequence[str], *, today: date, chances: Sequence[Chances] = ()) -> tuple[Mrz, range] | None:
     """The best zone among neighbouring ``texts`` in reading order, and which of them it spans; ``None`` if there is none."""
     found = (
         (reading, range(start, start + rows))
         for rows in (2, 3)
         for start in range(len(texts) - rows + 1)
-        if (reading := parse(texts[start : start + rows], today=today)) is not None
+        if (reading := parse(texts[start : start + rows], today=today, chances=chances[start : start + rows])) is not None
     )
     return max(found, key=lambda pair: pair[0].merit, default=None)
 
 
-def _normalise(text: str) -> tuple[str, int] | None:
-    """The line in the zone's alphabet and how many look-alikes were replaced; ``None`` if it cannot belong to a zone."""
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line in the zone's alphabet."""
+
+    text: str
+    chances: Chances
+    """One entry a character, or none at all."""
+    replaced: int
+    """Look-alikes that were taken for something of the alphabet."""
+
+
+def _normalise(text: str, chances: Chances) -> _Line | None:
+    """The line in the zone's alphabet; ``None`` if it cannot belong to a zone."""
     plain = "".join(text.upper().split())
     mapped = "".join(c for c in unicodedata.normalize("NFKD", plain.translate(_FILLER_GLYPHS)).upper() if not unicodedata.combining(c))
     if not mapped or not _ALPHABET.issuperset(mapped):
         return None
-    return mapped, sum(c not in _ALPHABET for c in plain)
+    kept = [chance for c, chance in zip(text, chances, strict=False) if not c.isspace()]
+    return _Line(mapped, kept if len(kept) == len(mapped) else (), sum(c not in _ALPHABET for c in plain))
 
 
-def _read(layout: Format, lines: Sequence[tuple[str, int]], today: date) -> Mrz | None:
-    fitted: list[str] = []
-    repaired = 0
-    for text, replaced in lines:
-        fit = _fit(text, layout.width)
+def _read(layout: Format, lines: Sequence[_Line], today: date) -> Mrz | None:
+    fitted: list[_Line] = []
+    for line in lines:
+        fit = _fit(line, layout.width)
         if fit is None:
             return None
         fitted.append(fit)
-        repaired += replaced + abs(len(text) - layout.width)
-    zone = [list(line) for line in fitted]
+    zone = [list(line.text) for line in fitted]
     for field in layout.fields:
-        zone[field.line][field.start : field.stop] = _repair(field.kind, fitted[field.line][field.start : field.stop])
+        zone[field.line][field.start : field.stop] = _repair(field.kind, fitted[field.line].text[field.start : field.stop])
         if field.check is not None:
-            zone[field.line][field.check] = _repair("check", fitted[field.line][field.check])
+            zone[field.line][field.check] = _repair("check", fitted[field.line].text[field.check])
     if layout.composite:
-        zone[1][-1] = _repair("check", fitted[1][-1])
-    final = tuple("".join(line) for line in zone)
-    if final[0][0] not in layout.codes:
+        zone[1][-1] = _repair("check", fitted[1].text[-1])
+    if zone[0][0] not in layout.codes:
         return None
-    repaired += sum(a != b for before, after in zip(fitted, final, strict=True) for a, b in zip(before, after, strict=True))
+    if all(line.chances for line in fitted):
+        _settle(layout, zone, [line.chances for line in fitted])
+    final = tuple("".join(line) for line in zone)
+    repaired = sum(line.replaced + abs(len(line.text) - layout.width) for line in lines)
+    repaired += sum(a != b for before, after in zip(fitted, final, strict=True) for a, b in zip(before.text, after, strict=True))
     raw = {f.name: final[f.line][f.start : f.stop] for f in layout.fields}
     number, optional, number_holds = _document_number(layout, final, raw)
     checks = {"document_number": number_holds}
     for field in layout.fields:
         if field.check is not None and field.name != "document_number":
-            checks[field.name] = _holds(raw[field.name], final[field.line][field.check], may_be_empty=field.name == "optional")
+            digit = final[field.line][field.check]
+            checks[field.name] = _holds(raw[field.name], digit, may_be_empty=field.name == "optional")
     if layout.composite:
         checks["composite"] = check_digit("".join(final[i][a:b] for i, a, b in layout.composite)) == final[1][-1]
     surname, _, given = raw["names"].rstrip(FILLER).partition("<<")
@@ -250,17 +274,18 @@ def _read(layout: Format, lines: Sequence[tuple[str, int]], today: date) -> Mrz 
         checks=MappingProxyType(checks),
         repaired=repaired,
         names_truncated=not raw["names"].endswith(FILLER),
+        confidence=MappingProxyType(_confidence(layout, final, [line.chances for line in fitted])),
     )
 
 
-def _fit(text: str, width: int) -> str | None:
-    """``text`` at ``width`` by stretching or shrinking its longest run of fillers; ``None`` if it has no run to do so.
+def _fit(line: _Line, width: int) -> _Line | None:
+    """``line`` at ``width`` by stretching or shrinking its longest run of fillers; ``None`` if it has no run to do so.
 
     OCR miscounts long runs. A run below three is never touched: ``<<`` divides surname from given names.
     """
-    missing = width - len(text)
+    text, missing = line.text, width - len(line.text)
     if missing == 0:
-        return text
+        return line
     runs = max(re.finditer(r"<{3,}", text), key=lambda m: m.end() - m.start(), default=None)
     if runs is None:
         return None
@@ -268,7 +293,99 @@ def _fit(text: str, width: int) -> str | None:
     # A run that has to more than double was not miscounted; this is some other line.
     if not 3 <= length <= 2 * (runs.end() - runs.start()):
         return None
-    return text[: runs.start()] + FILLER * length + text[runs.end() :]
+    chances = [*line.chances[: runs.start()], *[{FILLER: 1.0}] * length, *line.chances[runs.end() :]] if line.chances else ()
+    return _Line(text[: runs.start()] + FILLER * length + text[runs.end() :], chances, line.replaced)
+
+
+def _confidence(layout: Format, final: Sequence[str], chances: Sequence[Chances]) -> dict[str, float]:
+    if not all(chances):
+        return {}
+    found: dict[str, float] = {}
+    for field in layout.fields:
+        text = final[field.line][field.start : field.stop].rstrip(FILLER)
+        weighed = (_weighed(field.kind, chance).get(c, 0.0) for c, chance in zip(text, chances[field.line][field.start :], strict=False))
+        found[field.name] = min(weighed, default=1.0)
+    return found
+
+
+_LEAST_CHANCE = 0.02
+"""Below it another reading of a character is not considered; but O and 0, which the recogniser takes for each other at any chance."""
+_FLOOR = 1e-5
+_LEAST_SUM = 0.8
+"""Of the chances of everything that may stand in a place; with less there is something else."""
+_MOST_READINGS = 512
+_LEAST_RATIO = 20.0
+"""By which the best reading under which a digit holds must be likelier than the next: one in ten holds by chance."""
+_TWINS = {"O": "0", "0": "O"}
+
+
+def _settle(layout: Format, zone: list[list[str]], chances: Sequence[Chances]) -> None:
+    """Change characters of ``zone`` where a check digit fails and one reading under which it holds is by far the likeliest."""
+    kinds = {(f.line, i): f.kind for f in layout.fields for i in range(f.start, f.stop)}
+    groups = [[(f.line, i) for i in (*range(f.start, f.stop), f.check)] for f in layout.fields if f.check is not None]
+    settled: set[tuple[int, int]] = set()
+    for cells in groups:
+        if zone[cells[-1][0]][cells[-1][1]] != FILLER and not _settled(zone, cells, cells, kinds, chances):
+            return
+        settled.update(cells if zone[cells[-1][0]][cells[-1][1]] != FILLER else ())
+    if layout.composite:
+        cells = [*((i, k) for i, a, b in layout.composite for k in range(a, b)), (1, layout.width - 1)]
+        _settled(zone, cells, [cell for cell in cells if cell not in settled], kinds, chances)
+
+
+def _settled(
+    zone: list[list[str]],
+    cells: Sequence[tuple[int, int]],
+    open_cells: Sequence[tuple[int, int]],
+    kinds: Mapping[tuple[int, int], str],
+    chances: Sequence[Chances],
+) -> bool:
+    """Whether the digit in the last of ``cells`` holds over the others, if need be after changing some of ``open_cells``."""
+
+    def holds() -> bool:
+        *text, digit = (zone[i][k] for i, k in cells)
+        return check_digit("".join(text)) == digit
+
+    if holds():
+        return True
+    options: list[dict[str, float]] = []
+    for i, k in open_cells:
+        kind = kinds.get((i, k), "check")
+        weighed = _weighed(kind, chances[i][k])
+        if sum(weighed.values()) < _LEAST_SUM:
+            return False
+        # A reading that no check digit can tell from this one is not for the digit to choose.
+        likely = {c: p for c, p in weighed.items() if c == zone[i][k] or (p >= _LEAST_CHANCE and (_value(c) - _value(zone[i][k])) % 10)}
+        if kind == "alnum" and (twin := _TWINS.get(zone[i][k])):
+            likely[twin] = max(weighed.get(twin, 0.0), _FLOOR)
+        options.append(likely or {zone[i][k]: 1.0})
+    if math.prod(map(len, options)) > _MOST_READINGS:
+        return False
+    before = [zone[i][k] for i, k in open_cells]
+    possible: list[tuple[float, tuple[str, ...]]] = []
+    for reading in product(*options):
+        _put(zone, open_cells, reading)
+        if holds():
+            possible.append((math.prod(option[c] for option, c in zip(options, reading, strict=True)), reading))
+    possible.sort(reverse=True)
+    clear = bool(possible) and (len(possible) == 1 or possible[0][0] >= _LEAST_RATIO * possible[1][0])
+    _put(zone, open_cells, possible[0][1] if clear else before)
+    return clear
+
+
+def _put(zone: list[list[str]], cells: Sequence[tuple[int, int]], characters: Sequence[str]) -> None:
+    for (i, k), c in zip(cells, characters, strict=True):
+        zone[i][k] = c
+
+
+def _weighed(kind: str, chances: Mapping[str, float]) -> dict[str, float]:
+    """The chances of what may stand in a place of this kind, those of look-alikes added to it."""
+    weighed: dict[str, float] = {}
+    for character, chance in chances.items():
+        c = _repair(kind, character)
+        if kind == "alnum" or c == FILLER or c.isdecimal() == (kind in {"date", "check"}):
+            weighed[c] = weighed.get(c, 0.0) + chance
+    return weighed
 
 
 def _repair(kind: str, text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,6 +17,8 @@ from kyc_guard.types import Float32Array, UInt8Array
 _MAX_SIDE_PX = 1600
 """The recogniser shrinks larger pictures to this, in steps of `_MIN_SIDE_PX`; it cannot take what then has no step left."""
 _MIN_SIDE_PX = 32
+ZONE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789<"
+_LEAST_CHANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +30,8 @@ class TextLine:
     """0..1, mean over its characters."""
     box_xyxy: Float32Array
     """(4,) float32: upright box in pixels of the picture."""
+    chances: tuple[Mapping[str, float], ...] = ()
+    """For each character of ``text``: what it may be (of A-Z, 0-9 and ``<``, in upper case) -> probability; empty = not known."""
 
     @property
     def height_px(self) -> float:
@@ -47,7 +51,7 @@ def _engine(pid: int) -> Any:
     del pid
     from rapidocr import RapidOCR
 
-    return RapidOCR(
+    engine = RapidOCR(
         params={
             # The orientation classifier turns a bare MRZ upside down.
             "Global.use_cls": False,
@@ -61,6 +65,32 @@ def _engine(pid: int) -> Any:
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
     )
+    recogniser = engine._load_rec_model()  # noqa: SLF001 (else it is loaded with the first line that is found)
+    recogniser.postprocess_op = decoder = _Decoder(recogniser.postprocess_op)
+    return engine, decoder
+
+
+class _Decoder:
+    """RapidOCR's decoder, which in passing notes what each character of a line may have been instead."""
+
+    def __init__(self, decode: Any) -> None:
+        self.decode = decode
+        self.noted: dict[tuple[str, float], tuple[Mapping[str, float], ...]] = {}
+        """(text, confidence) of a line, which is all that RapidOCR hands through -> chances of its characters."""
+        places = {c: i for i, c in enumerate(decode.character)}
+        self.places = [[places[c] for c in {a, a.lower()} if c in places] for a in ZONE_ALPHABET]
+
+    def __call__(self, preds: Any, *args: Any, **kwargs: Any) -> Any:
+        lines, words = self.decode(preds, *args, **kwargs)
+        for (text, score), steps in zip(lines, preds, strict=True):
+            best = steps.argmax(axis=1)
+            # CTC: a character is where the best class changes to something else than blank, class 0.
+            at = np.flatnonzero((best != 0) & (best != np.concatenate([[-1], best[:-1]])))
+            shares = np.stack([steps[at][:, places].sum(axis=1) for places in self.places], axis=1)
+            self.noted[text, score] = tuple(
+                {ZONE_ALPHABET[i]: float(row[i]) for i in np.flatnonzero(row >= _LEAST_CHANCE)} for row in shares
+            )
+        return lines, words
 
 
 def read_text(image_rgb: UInt8Array) -> tuple[TextLine, ...]:
@@ -76,11 +106,19 @@ def read_text(image_rgb: UInt8Array) -> tuple[TextLine, ...]:
         return ()
     image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
     with _lock:
-        result = _engine(os.getpid())(image_bgr)
+        engine, decoder = _engine(os.getpid())
+        decoder.noted.clear()
+        result = engine(image_bgr)
+        chances = dict(decoder.noted)
     if not result.txts:
         return ()
     lines = [
-        TextLine(text, float(score), np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32))
+        TextLine(
+            text,
+            float(score),
+            np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32),
+            chances.get((text, score), ()),
+        )
         for text, score, corners in zip(result.txts, result.scores, result.boxes, strict=True)
     ]
     return tuple(sorted(lines, key=lambda line: (line.middle_px, line.box_xyxy[0])))
@@ -100,4 +138,6 @@ def join_rows(lines: Sequence[TextLine]) -> tuple[TextLine, ...]:
 def _joined(row: Sequence[TextLine]) -> TextLine:
     boxes = np.stack([line.box_xyxy for line in row])
     box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
-    return TextLine(" ".join(line.text for line in row), min(line.confidence for line in row), box)
+    known = all(line.chances for line in row)
+    chances = [one for line in row for one in ({}, *line.chances)][1:] if known else []
+    return TextLine(" ".join(line.text for line in row), min(line.confidence for line in row), box, tuple(chances))

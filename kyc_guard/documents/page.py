@@ -33,6 +33,11 @@ class Page:
     """0..1, the recogniser's, lowest over the zone's lines; 0 without a zone."""
     portrait: Face | None
 
+    def cuts(self, line: TextLine) -> bool:
+        """Whether a line runs into the left or right edge of the picture: no document prints up to its own."""
+        rim = 0.005 * self.image_rgb.shape[1]
+        return len(line.text) > 3 and bool(line.box_xyxy[0] < rim or line.box_xyxy[2] > self.image_rgb.shape[1] - 1 - rim)
+
 
 def sharpness(image_rgb: UInt8Array) -> float:
     """Variance of the Laplacian of the page at 1000 px length; low = blurred. (H, W, 3) uint8 RGB."""
@@ -129,7 +134,7 @@ class _Zone:
 
 def _find_zone(lines: Sequence[TextLine], today: date) -> _Zone | None:
     for rows in (lines, join_rows(lines)):
-        found = mrz.find([row.text for row in rows], today=today)
+        found = mrz.find([row.text for row in rows], today=today, chances=[row.chances for row in rows])
         if found is not None:
             reading, span = found
             members = [rows[i] for i in span]

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from kyc_guard.documents.geometry import straight_page
 from kyc_guard.reports.pages import picture, plot
 from kyc_guard.types import Evidence, Face, Float64Array, Signal, UInt8Array
 
@@ -99,7 +100,7 @@ def documents_boxed(evidence: Evidence, signal: Signal | None) -> list[Picture]:
             if signal is not None and facts.get(f"{name}_page") == number and f"{name}_xyxy" in signal.artefacts
         ]
         found = " and ".join(name for _, name, _ in boxes) or "nothing"
-        shown = boxed(np.ascontiguousarray(np.rot90(rgb, turns.get(number, 0))), boxes)
+        shown = boxed(np.ascontiguousarray(np.rot90(straight_page(rgb), turns.get(number, 0))), boxes)
         pictures.append(Picture(f"document {number}: {found} found", _shown(shown, _DOCUMENT_SIDE_PX), wide=True))
     return pictures
 

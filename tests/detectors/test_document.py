@@ -89,11 +89,16 @@ def test_without_a_document_it_abstains(detector: Document) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((1, 1, 3), np.uint8), np.full((800, 1200, 3), 200, np.uint8), np.zeros((2000, 20, 3), np.uint8)]
+    ("image", "code"),
+    [
+        (np.zeros((1, 1, 3), np.uint8), "document_too_small"),
+        (np.full((800, 1200, 3), 200, np.uint8), "document_blurred"),
+        (np.zeros((2000, 20, 3), np.uint8), "document_too_small"),
+    ],
 )
-def test_small_blank_and_absurd_pages_are_an_abstention(detector: Document, image: UInt8Array) -> None:
+def test_small_blank_and_absurd_pages_are_an_abstention(detector: Document, image: UInt8Array, code: str) -> None:
     signal = detector(_evidence(image))
-    assert (signal.score, {r.code for r in signal.reasons}) == (None, {"document_unreadable"})
+    assert (signal.score, {r.code for r in signal.reasons}) == (None, {code})
 
 
 def test_sharp_noise_without_text_is_an_abstention(detector: Document) -> None:
@@ -119,7 +124,7 @@ def _page(
     monkeypatch.setattr(module, "read_page", read)
 
 
-_LINE = TextLine("UTOPIA", 0.99, np.array([0, 0, 100, 20], np.float32))
+_LINE = TextLine("UTOPIA", 0.99, np.array([50, 0, 150, 20], np.float32))
 
 
 @pytest.mark.parametrize(
@@ -165,6 +170,34 @@ def test_a_page_without_zone_or_portrait_says_so(monkeypatch: pytest.MonkeyPatch
     assert [r.code for r in detector(_evidence(page_rgb)).reasons] == ["document_no_mrz", "document_no_portrait"]
 
 
+def test_why_a_zone_was_not_read_is_named_where_the_applicant_can_mend_it(
+    monkeypatch: pytest.MonkeyPatch, detector: Document, page_rgb: UInt8Array, portrait: Face
+) -> None:
+    glaring = page_rgb.copy()
+    glaring[500:700, 300:700] = 255
+    _page(monkeypatch, glaring, None, text=(replace(_LINE, box_xyxy=np.array([0, 0, 100, 20], np.float32)),), face=portrait)
+    assert [r.code for r in detector(_evidence(glaring)).reasons] == ["document_no_mrz", "document_glare", "document_cropped"]
+    _page(monkeypatch, glaring, zone(HOLDER), face=portrait)
+    assert detector(_evidence(glaring)).reasons == ()
+
+
+def test_a_doubtful_name_is_confirmed_by_print_or_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, detector: Document, page_rgb: UInt8Array, portrait: Face
+) -> None:
+    read = parse(zone(HOLDER), today=TODAY)
+    assert read is not None
+    doubtful = replace(read, confidence={"names": 0.4})
+
+    def page(*text: str) -> Page:
+        lines = tuple(TextLine(t, 0.99, np.array([50, 0, 150, 20], np.float32)) for t in text)
+        return Page(page_rgb, 0, lines, doubtful, np.zeros(4, np.float32), 0.9, portrait)
+
+    monkeypatch.setattr(module, "read_page", lambda image_rgb, today: page("UTOPIA"))
+    assert {r.code for r in detector(_evidence(page_rgb)).reasons} == {"document_unreadable_field"}
+    monkeypatch.setattr(module, "read_page", lambda image_rgb, today: page("ERIKSSON", "ANNA MARIA"))
+    assert detector(_evidence(page_rgb)).reasons == ()
+
+
 def test_a_page_without_any_text_is_an_abstention(monkeypatch: pytest.MonkeyPatch, detector: Document, page_rgb: UInt8Array) -> None:
     _page(monkeypatch, page_rgb, None)
     assert detector(_evidence(page_rgb)).score is None
@@ -182,7 +215,7 @@ def test_the_day_of_the_decision_settles_expiry_not_the_clock(
 
 @pytest.mark.parametrize("broken", [{}, {"findings": {}}, {"findings": dict.fromkeys((*FINDINGS, "prior"), 2.0)}])
 def test_a_finding_without_a_probability_stops_the_program(broken: dict[str, Any]) -> None:
-    limits = {"same": 0.85, "different": 0.6, "visual_near": 0.75, "text_confidence": 0.9}
+    limits = {"same": 0.85, "different": 0.6, "visual_near": 0.75, "text_confidence": 0.9, "character": 0.6}
     with pytest.raises(ConfigError, match="python -m training"):
         Document.load(_bundle({"document": {"limits": limits, **broken}}))
 

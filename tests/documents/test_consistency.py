@@ -17,7 +17,7 @@ from kyc_guard.documents.mrz import parse
 from kyc_guard.documents.ocr import TextLine
 from kyc_guard.documents.specimen import Holder, zone
 
-LIMITS = Limits(same=0.85, different=0.6, visual_near=0.75, text_confidence=0.9)
+LIMITS = Limits(same=0.85, different=0.6, visual_near=0.75, text_confidence=0.9, character=0.6)
 SAME, UNSURE, DIFFERENT = Agreement.SAME, Agreement.UNSURE, Agreement.DIFFERENT
 
 
