@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import random
 import secrets
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -26,12 +27,10 @@ from typing import Protocol, Self
 
 from kyc_guard.config import Policy
 from kyc_guard.faces.movements import KINDS
+from kyc_guard.speech.words import language
 from kyc_guard.types import Challenge, Outcome, Reason
 
 _NONCE_BYTES = 32
-_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_PHRASE_WORDS = 6
-"""A million phrases; long enough to have lips and voice to look at, short enough to say in three seconds."""
 STRESSING = frozenset({"hand_over_face", "profile_left", "profile_right"})
 """Actions that live face generators do worst; every challenge has one. Source: Mittal et al., "GOTCHA", 2022."""
 
@@ -117,6 +116,10 @@ class Rules:
     attempts: int
     actions: int
     window_s: float
+    words: int
+    """Of the phrase; 0 = none is asked."""
+    fresh: int
+    """A phrase is not issued again among this many."""
 
     @classmethod
     def of(cls, policy: Policy) -> Self:
@@ -125,6 +128,8 @@ class Rules:
             attempts=int(policy.gate("challenge_attempts")),
             actions=int(policy.gate("challenge_actions")),
             window_s=policy.gate("challenge_window_s"),
+            words=int(policy.gate("phrase_words")),
+            fresh=int(policy.gate("phrase_fresh")),
         )
 
 
@@ -132,10 +137,17 @@ class Sessions:
     """Issues challenges and takes answers. Also the `SessionBook` that the challenge check asks."""
 
     def __init__(self, store: SessionStore, rules: Rules, *, chance: random.Random | None = None) -> None:
-        """``chance`` picks actions, phrases and prompt times (tests pass a seeded one); nonces are always the system's."""
+        """``chance`` picks actions, phrases and prompt times (tests pass a seeded one); nonces are always the system's.
+
+        Raises:
+            ValueError: phrases so short that they would have to come again.
+        """
+        if rules.words and 2 ** language().entropy_bits(rules.words) < 2 * rules.fresh:
+            raise ValueError(f"phrases of {rules.words} words cannot stay fresh among {rules.fresh}; ask for more words")
         self._store = store
         self._rules = rules
         self._chance = chance or secrets.SystemRandom()
+        self._phrases: deque[str] = deque(maxlen=rules.fresh)
 
     def issue(self, subject: str, now: datetime, *, possible: Collection[str] = tuple(KINDS)) -> tuple[Session, Challenge]:
         """A new session, and the challenge to send to the client: the only time its nonce is seen.
@@ -258,13 +270,20 @@ class Sessions:
             at_s += self._rules.window_s
         expires = now + self._rules.lifetime
         challenge = Challenge(
-            phrase=" ".join(self._chance.choices(_DIGITS, k=_PHRASE_WORDS)),
+            phrase=self._phrase() if self._rules.words else None,
             actions=tuple(actions),
             issued_at=now.isoformat(),
             expires_at=expires.isoformat(),
             prompts_s=tuple(prompts_s),
         )
         return secrets.token_urlsafe(_NONCE_BYTES), challenge, expires
+
+    def _phrase(self) -> str:
+        """Words to say that this process has not asked for lately: a clip of another session says others."""
+        while (phrase := language().issue(self._chance, self._rules.words)) in self._phrases:
+            pass
+        self._phrases.append(phrase)
+        return phrase
 
 
 def _next(session: Session, **changes: object) -> Session:

@@ -20,7 +20,7 @@ from kyc_guard.sessions import STRESSING, MemoryStore, Rules, Session, Sessions,
 from kyc_guard.types import Challenge, Outcome, Reason, Submission
 
 NOW = datetime(2026, 3, 1, 10, tzinfo=UTC)
-RULES = Rules(lifetime=timedelta(seconds=180), attempts=3, actions=3, window_s=4.0)
+RULES = Rules(lifetime=timedelta(seconds=180), attempts=3, actions=3, window_s=4.0, words=6, fresh=50)
 LATER = NOW + RULES.lifetime
 
 
