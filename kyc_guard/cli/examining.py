@@ -28,6 +28,10 @@ Pack = Annotated[Path | None, typer.Option(help="Write an evidence pack (zip) he
 Redacted = Annotated[bool, typer.Option("--redacted", help="Make it the applicant's: own pictures and the outcome, no scores or reasons.")]
 
 
+_SHOWN = 20
+"""Changed outcomes on the screen; the report has all."""
+
+
 def other_settings(models: Path | None, policy: Path | None, thresholds: Path | None) -> Settings:
     """The usual settings with another bundle; a weights folder brings its own thresholds unless others are named."""
     thresholds = thresholds or (models and models / "thresholds.toml")
@@ -173,16 +177,17 @@ def show_shadow(report: Mapping[str, Any]) -> None:
         outcomes.add_row(outcome, in_words(rates["current"]), in_words(rates["candidate"]))
     for name in ("changed", "stricter", "milder"):
         outcomes.add_row(f"{name} outcome", "", in_words(report[name]))
-    drift = Table(title="Scores, candidate minus current", title_justify="left")
-    for column in ("detector", "both judged", "only current", "only candidate", "mean", "5 %", "95 %", "largest"):
-        drift.add_column(column, overflow="fold")
+    drift = Table(title="Scores, candidate minus current, where both judged; lost and gained: judged by one alone", title_justify="left")
+    for column in ("detector", "both", "lost", "gained", "mean", "5 %", "95 %", "largest"):
+        drift.add_column(column, no_wrap=True)
     for row in report["drift"]:
-        figures = ("-" if row[key] is None else f"{row[key]:+.4f}" for key in ("mean", "p05", "p95", "largest"))
+        figures = ("-" if row[key] is None else f"{row[key]:+.3f}" for key in ("mean", "p05", "p95", "largest"))
         drift.add_row(row["detector"], *(str(row[key]) for key in ("both_judged", "only_current", "only_candidate")), *figures)
-    changed = Table(title=f"{len(report['changes'])} changed outcomes", title_justify="left")
+    more = len(report["changes"]) - _SHOWN
+    changed = Table(title="Changed outcomes" + (f", and {more} more in the report" if more > 0 else ""), title_justify="left")
     for column in ("submission", "current", "candidate", "reasons gone", "reasons new"):
         changed.add_column(column, overflow="fold")
-    for row in report["changes"][:20]:
+    for row in report["changes"][:_SHOWN]:
         changed.add_row(
             Text(row["submission"]), row["from"], row["to"], Text(", ".join(row["reasons_gone"])), Text(", ".join(row["reasons_new"]))
         )
