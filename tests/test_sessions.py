@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kyc_guard.config import Policy, Settings
 from kyc_guard.faces.movements import KINDS
 from kyc_guard.sessions import STRESSING, MemoryStore, Rules, Session, Sessions, State
+from kyc_guard.speech.words import language
 from kyc_guard.types import Challenge, Outcome, Reason, Submission
 
 NOW = datetime(2026, 3, 1, 10, tzinfo=UTC)
@@ -281,3 +282,17 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def test_a_phrase_is_words_that_can_be_judged_and_does_not_come_again_soon() -> None:
+    sessions, _ = fresh()
+    phrases = [sessions.issue("ada", NOW)[1].phrase or "" for _ in range(RULES.fresh)]
+    assert len(set(phrases)) == len(phrases)
+    known = language().sounds
+    assert all(len(p.split()) == RULES.words and set(p.split()) <= set(known) for p in phrases)
+
+
+def test_no_phrase_is_asked_where_the_policy_wants_none_and_too_short_ones_are_refused() -> None:
+    assert Sessions(MemoryStore(), replace(RULES, words=0)).issue("ada", NOW)[1].phrase is None
+    with pytest.raises(ValueError, match="cannot stay fresh"):
+        Sessions(MemoryStore(), replace(RULES, words=1))

@@ -1,0 +1,197 @@
+"""Was the asked phrase said, and by these lips?
+
+With sound, every expected word is weighed against words that sound alike and against what the recording seems to say instead; the
+worst word counts, since one changed word is a different phrase. The lips are weighed against random phrases. Without sound, or
+without the ``speech`` extra, there are only the lips: a weak witness, so a person looks.
+
+A phrase binds the clip to its session. It does not prove a living voice or face: see the other checks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kyc_guard.calibration import Platt
+from kyc_guard.config import Policy
+from kyc_guard.detectors.protocol import Bundle, abstain
+from kyc_guard.errors import ConfigError
+from kyc_guard.faces.mouth import Mouth
+from kyc_guard.media import AUDIO_RATE_HZ
+from kyc_guard.speech.drawing import timeline
+from kyc_guard.speech.hearing import SPEECH_STEP_S, ear, speech_installed
+from kyc_guard.speech.lips import LipRead, LipReader, lip_features
+from kyc_guard.speech.listening import MAX_S, Heard, Listener
+from kyc_guard.speech.words import Language, language
+from kyc_guard.types import Evidence, Modality, Reason, Signal
+
+CEILING = 12.0
+"""Log ratios beyond this say no more: the decoder's probabilities are not that good. A unit of measure, not a gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What the recording holds: ``heard`` from ``start_s`` on, or why nothing was heard that could be judged."""
+
+    start_s: float = 0.0
+    heard: Heard | None = None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """P(another phrase than the asked one was said, or said by other lips)."""
+
+    language: Language
+    reader: LipReader
+    free_margin: float
+    near_words: int
+    words: Platt
+    lips: Platt
+    policy: Policy
+    name: str = "phrase"
+    version: str = "1"
+    needs: frozenset[Modality] = frozenset({Modality.FACE, Modality.CLIP})
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> Self:
+        table = bundle.thresholds.table("phrase")
+        try:
+            free_margin, near_words = float(table["free_margin"]), int(table["near_words"])
+            words, lips = table["words"], table["lips"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{bundle.thresholds.path}: [phrase] lacks {error}. Remedy: python -m training.phrase") from error
+        spoken = language()
+        return cls(
+            language=spoken,
+            reader=LipReader.load(bundle.weights.get("phrase_lips").path, spoken),
+            free_margin=free_margin,
+            near_words=near_words,
+            words=Platt.from_table(words, "phrase.words"),
+            lips=Platt.from_table(lips, "phrase.lips"),
+            policy=bundle.policy,
+        )
+
+    def __call__(self, evidence: Evidence) -> Signal:
+        challenge = evidence.submission.challenge
+        if challenge is None or challenge.phrase is None:
+            return abstain(self, Reason("phrase_not_asked", "the submission's session asked for no phrase"))
+        expected = self.language.words_of(challenge.phrase)
+        most = int(self.policy.gate("phrase_max_words"))
+        if not 1 <= len(expected) <= most:
+            return abstain(
+                self, Reason("phrase_unusable", f"{challenge.phrase[:80]!r} has {len(expected)} words; 1 to {most} can be judged")
+            )
+        # A reason of its own, not no_clip or no_face: those are waived for optional checks, but what was asked must be shown.
+        clip, track = evidence.clip, evidence.motion_track
+        if clip is None or clip.is_still or track is None or not track.found or not evidence.has(Modality.FACE):
+            return abstain(self, Reason("phrase_not_shown", f"{' '.join(expected)!r} was asked: there is no clip of a face to see it in"))
+        sound = self._listen(evidence, expected)
+        if sound.reason is not None and evidence.audio is not None and speech_installed():
+            return abstain(self, sound.reason)
+        mouth = Mouth.of(track, clip.motion_timestamps_s)
+        ratio = self._lips(mouth, expected, sound)
+        return self._signal(evidence, mouth, sound, ratio)
+
+    def _listen(self, evidence: Evidence, expected: tuple[str, ...]) -> Sound:
+        gate, audio = self.policy.gate, evidence.audio
+        if audio is None:
+            why = evidence.why_missing(Modality.AUDIO).detail
+            return Sound(reason=Reason("phrase_no_sound", f"the words cannot be heard: {why}"))
+        if not speech_installed():
+            return Sound(reason=Reason("phrase_no_listener", "the words cannot be judged without pip install 'kyc-guard[speech]'"))
+        hearing = ear()
+        spoken = np.flatnonzero(hearing.speech(audio) >= gate("phrase_min_voice"))
+        if (seconds := len(spoken) * SPEECH_STEP_S) < gate("speech_min_s"):
+            return Sound(reason=Reason("phrase_no_speech", f"{seconds:.1f} s of speech in {len(audio) / AUDIO_RATE_HZ:.1f} s of sound"))
+        start_s = max(spoken[0] * SPEECH_STEP_S - 0.3, 0.0)
+        end_s = (spoken[-1] + 1) * SPEECH_STEP_S + 0.3
+        if end_s - start_s > MAX_S:
+            return Sound(reason=Reason("phrase_too_long", f"speech over {end_s - start_s:.0f} s; the phrase must be said within {MAX_S:g}"))
+        part = audio[round(start_s * AUDIO_RATE_HZ) : round(end_s * AUDIO_RATE_HZ)]
+        heard = Listener(hearing).hear(part, expected, self.language, self.near_words)
+        if heard.confidence < (least := gate("phrase_min_confidence")):
+            return Sound(
+                start_s, heard, Reason("phrase_unclear", f"confidence {heard.confidence:.2f} below {least:g}: {heard.free[:80]!r}")
+            )
+        return Sound(start_s, heard)
+
+    def _lips(self, mouth: Mouth, expected: tuple[str, ...], sound: Sound) -> float | None:
+        """The lips' log ratio in deviations; ``None`` where they cannot be read."""
+        if mouth.seen < self.policy.gate("phrase_min_seen") or mouth.rate_hz < self.policy.gate("phrase_min_hz"):
+            return None
+        spans = None
+        if sound.heard is not None:
+            spans = [(w.start_s + sound.start_s, w.end_s + sound.start_s) for w in sound.heard.words]
+        features, times_s = lip_features(mouth, None if spans is None else (spans[0][0], spans[-1][1]))
+        read = self.reader.read(features, times_s)
+        if spans is not None:
+            inside = (times_s >= spans[0][0] - 0.2) & (times_s <= spans[-1][1] + 0.2)
+            read = LipRead(times_s[inside], read.fits[inside])
+        return self.reader.log_ratio(read, expected, self.language, spans)
+
+    def _signal(self, evidence: Evidence, mouth: Mouth, sound: Sound, lips: float | None) -> Signal:
+        reasons = [] if sound.reason is None else [sound.reason]
+        facts: dict[str, Any] = {"lips": None if lips is None else round(lips, 2)}
+        artefacts: dict[str, NDArray[Any]] = {"times_s": mouth.times_s, "mouth": mouth.opening, "lips_touch": mouth.contact}
+        words = () if sound.heard is None else sound.heard.words
+        score: float | None = None
+        if sound.heard is not None:
+            margins = [margin(w.near_ratio, w.free_ratio, self.free_margin) for w in words]
+            # Two witnesses: their log-odds add.
+            log_odds = self.words.slope * -min(margins) + self.words.offset
+            log_odds += 0.0 if lips is None else self.lips.slope * -lips + self.lips.offset
+            score = 1.0 / (1.0 + math.exp(-log_odds))
+            reasons += [
+                Reason("phrase_wrong_word", f"{w.word!r} was asked; {w.free or w.near!r} is likelier there")
+                for w, ahead in zip(words, margins, strict=True)
+                if ahead < 0
+            ]
+            facts |= _told(sound.heard, sound.start_s) | {"margin": round(min(margins), 2)}
+        elif lips is not None:
+            score = self.lips(-lips)
+        spans = [
+            (w.word, w.start_s + sound.start_s, w.end_s + sound.start_s, margin(w.near_ratio, w.free_ratio, self.free_margin))
+            for w in words
+        ]
+        artefacts["timeline"] = timeline(evidence.audio, mouth, spans)
+        return Signal(
+            detector=self.name,
+            version=self.version,
+            score=score,
+            quality=mouth.seen,
+            reasons=tuple(reasons),
+            facts=MappingProxyType(facts),
+            artefacts=MappingProxyType(artefacts),
+        )
+
+
+def margin(near_ratio: float, free_ratio: float, free_margin: float) -> float:
+    """By how much a word is likelier than any other, at most `CEILING`. Free writing prefers common words, so its own must be likelier
+    by ``free_margin`` to count as level.
+    """
+    return float(np.clip(min(near_ratio, free_ratio + free_margin), -CEILING, CEILING))
+
+
+def _told(heard: Heard, start_s: float) -> dict[str, Any]:
+    return {
+        "transcript": heard.free,
+        "confidence": round(heard.confidence, 2),
+        "words": [
+            {
+                "word": w.word,
+                "start_s": round(w.start_s + start_s, 2),
+                "end_s": round(w.end_s + start_s, 2),
+                "near": w.near,
+                "near_ratio": round(w.near_ratio, 2),
+                "instead": w.free,
+                "free_ratio": round(w.free_ratio, 2) if math.isfinite(w.free_ratio) else None,
+            }
+            for w in heard.words
+        ],
+    }

@@ -1,0 +1,243 @@
+"""The phrase check: its lip reader, its calibration, and how well it does.
+
+    python -m training.phrase training/configs/phrase.toml [--data ../shared/data] [--spoken FOLDER]
+
+Sound: nothing is trained. Phrases made by espeak-ng calibrate (some voices) and report (others), and so do pieces cut from the shared
+clips: as they are, with one word changed, and with another clip's words. FOLDER holds further recordings, named by their words
+(seven_lemon_two.wav); they are only reported. Lips: see `training.lip_reader`; figures leave one person out at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from kyc_guard.calibration import Platt
+from kyc_guard.config import Limits, Policy, Sampling, Settings
+from kyc_guard.detectors.phrase import margin
+from kyc_guard.faces.following import follow_face
+from kyc_guard.faces.mouth import Mouth
+from kyc_guard.media import AUDIO_RATE_HZ, read_audio, read_clip
+from kyc_guard.reports.metrics import auc, clopper_pearson
+from kyc_guard.speech.hearing import ear
+from kyc_guard.speech.lips import DECOYS
+from kyc_guard.speech.listening import Listener
+from kyc_guard.speech.words import Language, language
+from kyc_guard.types import Float32Array, Float64Array
+from training.data import read_manifest
+from training.lip_reader import Lipped, Spoken, everyday, out_of_person, placed, reader_of
+from training.thresholds import THRESHOLDS, write_table
+
+WEIGHTS = THRESHOLDS.parent
+_PHRASE_WORDS = 6
+_WRONG = 25
+"""Other phrases every piece of a clip is held against."""
+_REVIEW_BPCER = 0.03
+"""Share of right phrases of the calibration part that lie beyond the review point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One recording held against one phrase."""
+
+    part: str
+    kind: str
+    """right, changed (one word) or wrong (another phrase)."""
+    margin: float
+    confidence: float
+
+
+def utterances(data: Path, config: Mapping[str, Any]) -> list[Spoken]:
+    """The shared clips whose words are known."""
+    rows = {row.path: row for row in read_manifest(data)}
+    listener, limits = Listener(ear()), Limits()
+    clips = []
+    for entry in config["clips"]:
+        row, path = rows[entry["path"]], data / entry["path"]
+        audio = read_audio(path, limits)
+        if audio is None:
+            raise ValueError(f"{path} has no sound")
+        clip = read_clip(path, Sampling(frames=1, burst_frames=0, motion_hz=25.0), limits)
+        words = tuple(entry["text"].split())
+        loud = np.flatnonzero(ear().speech(audio) > 0.5) * 0.032
+        spans = np.clip(listener.spans_s(audio, words), loud[0] - 0.1, loud[-1] + 0.1)
+        clips.append(
+            Spoken(
+                path=entry["path"],
+                person=entry.get("person", row.subject or row.source),
+                split="validation" if row.split == "validation" else "train",
+                words=words,
+                spans_s=tuple((float(a), float(b)) for a, b in spans),
+                audio=audio,
+                mouth=Mouth.of(follow_face(clip.motion_rgb), clip.motion_timestamps_s),
+            )
+        )
+    return clips
+
+
+def espoken(words: Sequence[str], voice: str, chance: random.Random) -> Float32Array:
+    """(N,) mono at 16 kHz: espeak-ng says the words at some speed and pitch."""
+    manner = ["-v", voice, "-s", str(chance.randint(115, 170)), "-p", str(chance.randint(35, 65))]
+    said = chance.choice((" ", ", ")).join(words)
+    wav = subprocess.run(["/usr/bin/env", "espeak-ng", *manner, "--stdout", said], capture_output=True, check=True).stdout
+    audio = read_audio(wav, Limits())
+    assert audio is not None
+    return audio
+
+
+def changed(words: Sequence[str], others: Language, chance: random.Random) -> tuple[str, ...]:
+    """One word replaced: half the time by one of the eight that sound most alike."""
+    at = chance.randrange(len(words))
+    near = [w for w in others.near(words[at], 8) if w not in words]
+    anything = [w for w in (*others.digits, *others.words) if w not in words]
+    return (*words[:at], chance.choice(near if near and chance.random() < 0.5 else anything), *words[at + 1 :])
+
+
+def made(config: Mapping[str, Any], part: str) -> Iterator[tuple[Float32Array, tuple[str, ...]]]:
+    """Phrases as sessions ask for them, in the espeak-ng voices of one part."""
+    chance = random.Random(part)
+    for number in range(int(config["made"]["phrases"])):
+        words = language().words_of(language().issue(chance, _PHRASE_WORDS))
+        yield espoken(words, config["made"][part][number % len(config["made"][part])], chance), words
+
+
+def held_against(judged: Iterator[tuple[Float32Array, tuple[str, ...]]], part: str, config: Mapping[str, Any]) -> list[Case]:
+    """Every recording against its words and against them with one changed."""
+    chance, cases = random.Random(f"changed {part}"), []
+    for audio, words in judged:
+        cases.append(heard(audio, words, part, "right", config))
+        cases.append(heard(audio, changed(words, language(), chance), part, "changed", config))
+    return cases
+
+
+def cut(clips: Sequence[Spoken], config: Mapping[str, Any]) -> list[Case]:
+    """Six-word pieces of the shared clips against their own words, one changed, and the words of other clips."""
+    chance, cases = random.Random("cut"), []
+    whole = [(c, i) for c in clips for i in range(0, len(c.words) - _PHRASE_WORDS + 1, 3)]
+    for clip, first in whole:
+        words, spans = clip.words[first : first + _PHRASE_WORDS], clip.spans_s[first : first + _PHRASE_WORDS]
+        audio = clip.audio[max(0, round((spans[0][0] - 0.05) * AUDIO_RATE_HZ)) : round((spans[-1][1] + 0.05) * AUDIO_RATE_HZ)]
+        part = f"clips {clip.split}"
+        cases.append(heard(audio, words, part, "right", config))
+        cases.append(heard(audio, changed(words, language(), chance), part, "changed", config))
+        elsewhere = [(c, i) for c, i in whole if not set(c.words[i : i + _PHRASE_WORDS]) & set(words)]
+        for other, at in chance.sample(elsewhere, min(_WRONG, len(elsewhere))):
+            cases.append(heard(audio, other.words[at : at + _PHRASE_WORDS], part, "wrong", config))
+    return cases
+
+
+def heard(audio: Float32Array, words: Sequence[str], part: str, kind: str, config: Mapping[str, Any]) -> Case:
+    how = config["listener"]
+    found = Listener(ear()).hear(audio, words, language(), int(how["near_words"]))
+    worst = min(margin(w.near_ratio, w.free_ratio, float(how["free_margin"])) for w in found.words)
+    return Case(part, kind, worst, found.confidence)
+
+
+def platt(right: Float64Array, wrong: Float64Array) -> Platt:
+    """P(wrong) from figures that are higher for wrong ones, both classes weighing the same."""
+    x = np.concatenate([right, wrong])[:, None]
+    y = np.repeat([0, 1], [len(right), len(wrong)])
+    fit = LogisticRegression(C=1.0, class_weight="balanced").fit(x, y)
+    return Platt(float(fit.coef_[0, 0]), float(fit.intercept_[0]))
+
+
+def counted(cases: Sequence[Case], limit: float, least_confidence: float) -> dict[str, Any]:
+    """For every part and kind: k of n passed (margin above the limit, clear enough to judge), with its 95 % interval."""
+    table: dict[str, Any] = {}
+    for part, kind in sorted({(c.part, c.kind) for c in cases}):
+        mine = [c for c in cases if (c.part, c.kind) == (part, kind)]
+        passed = sum(c.margin > limit and c.confidence >= least_confidence for c in mine)
+        unclear = sum(c.confidence < least_confidence for c in mine)
+        low, high = clopper_pearson(passed, len(mine))
+        table[f"{part} {kind}".replace(" ", "_")] = {"passed": passed, "of": len(mine), "low": low, "high": high, "unclear": unclear}
+    return table
+
+
+def lipped(found: Sequence[Lipped]) -> dict[str, Any]:
+    """AUC of the right words against random ones, free and at the times heard; an interval over people."""
+    table: dict[str, Any] = {"pieces": len(found), "people": len({p.person for p in found})}
+    for column, name in enumerate(("free", "timed")):
+        right = np.array([-p.right[column] for p in found])
+        wrong = np.array([-w[column] for p in found for w in p.wrong])
+        people = np.array([p.person for p in found]), np.array([p.person for p in found for _ in p.wrong])
+        low, high = auc_over_people(right, wrong, people)
+        table[name] = {"auc": auc(right, wrong), "low": low, "high": high, "pairs": len(wrong)}
+    return table
+
+
+def auc_over_people(right: Float64Array, wrong: Float64Array, people: tuple[Any, Any]) -> tuple[float, float]:
+    """95 % of resamples of people."""
+    names, chance, values = sorted(set(people[0])), np.random.default_rng(0), []
+    for _ in range(1000):
+        drawn = chance.choice(len(names), len(names))
+        rows = [np.concatenate([v[p == names[i]] for i in drawn]) for v, p in zip((right, wrong), people, strict=True)]
+        values.append(auc(*rows))
+    return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
+
+
+def recorded(folder: Path) -> Iterator[tuple[Float32Array, tuple[str, ...]]]:
+    for path in sorted(folder.glob("*.wav")):
+        if (audio := read_audio(path, Limits())) is not None:
+            yield audio, tuple(path.stem.split(".")[-1].split("_"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--spoken", type=Path, help="Folder of recordings named by their words; only reported.")
+    args = parser.parse_args()
+    config = tomllib.loads(args.config.read_text(encoding="utf-8"))
+    clips = utterances(args.data, config)
+    spoken = everyday([w for c in clips for w in c.words] + list(language().sounds))
+    labels = placed(clips, spoken, config["lips"])
+    lips = out_of_person(clips, labels, spoken, config["lips"], int(config["lips"]["window_shapes"]))
+    reader = reader_of(clips, labels, config["lips"])
+    path = WEIGHTS / "phrase_lips.npz"
+    np.savez(path, shapes=np.array(reader.shapes), means=reader.means.astype(np.float32), precision=reader.precision.astype(np.float32))
+    command = "python -m training.phrase training/configs/phrase.toml"
+    entry = {
+        "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "version": "1",
+        "licence": "research use only: see the card",
+    }
+    write_table(WEIGHTS / "manifest.toml", "phrase_lips", {**entry, "card": "cards/phrase.md", "command": command})
+    print(json.dumps(lipped(lips), indent=1), flush=True)
+
+    cases = held_against(made(config, "calibration"), "made calibration", config) + cut([c for c in clips if c.split == "train"], config)
+    fitting = list(cases)
+    cases += held_against(made(config, "validation"), "made validation", config) + cut([c for c in clips if c.split != "train"], config)
+    if args.spoken:
+        cases += held_against(recorded(args.spoken), "recorded", config)
+    least = Policy.load(Settings().policy_path).gate("phrase_min_confidence")
+    words = platt(*(np.array([-c.margin for c in fitting if (c.kind == "right") is right]) for right in (True, False)))
+    alone = platt(np.array([-p.right[0] for p in lips]), np.array([-w[0] for p in lips for w in p.wrong]))
+    right = sorted(c.margin for c in fitting if c.kind == "right" and c.confidence >= least)
+    limit = right[int(_REVIEW_BPCER * len(right))]
+    table = {
+        "command": command,
+        "free_margin": float(config["listener"]["free_margin"]),
+        "near_words": int(config["listener"]["near_words"]),
+        "words": {"calibration": {"slope": words.slope, "offset": words.offset}},
+        "lips": {"calibration": {"slope": alone.slope, "offset": alone.offset}, "decoys": DECOYS, **lipped(lips)},
+        "points": {"review": words(-limit)},
+        "sound": {"margin": limit, **counted(cases, limit, least)},
+    }
+    write_table(THRESHOLDS, "phrase", table)
+    print(json.dumps(table, indent=1))
+
+
+if __name__ == "__main__":
+    main()
