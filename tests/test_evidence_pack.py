@@ -67,6 +67,7 @@ class Telling:
                 "heat_map": np.linspace(0, 1, 49).reshape(7, 7),
                 "face_rgb": evidence.clip.frames_rgb[0][100:260, 60:220],
                 "mouths_rgb": np.stack([PORTRAIT[:64, :64]] * 9),
+                "timeline": np.full((120, 900, 3), 80, np.uint8),
                 "times_s": TIMES_S,
                 "mouth": np.where(TIMES_S > 2, np.nan, np.sin(TIMES_S)),
                 "lag_s": np.linspace(-0.4, 0.4, 17),
@@ -233,7 +234,7 @@ def test_the_redacted_pictures_show_nobody_else() -> None:
 def test_every_artefact_finds_its_form(judged: tuple[Decision, Evidence, Bundle]) -> None:
     captions = [p.caption for p in of_signal(judged[0].signals[0], marks_s=(1.0,))]
     assert captions[0].startswith("heat map")
-    for expected in ("face", "mouths", "accord", "by frame physical", "mouth; dotted: when an action was asked"):
+    for expected in ("face", "mouths", "timeline", "accord", "by frame physical", "mouth; dotted: when an action was asked"):
         assert expected in captions
     assert any(c.startswith("figures: ") for c in captions)
     assert not any(left_out in c for c in captions for left_out in ("empty", "one", "unseen", "card"))
@@ -250,7 +251,7 @@ def test_in_a_browser_as_wide_as_a_phone_nothing_overflows_breaks_or_asks_the_ne
     (tmp_path / "page.html").write_text(html, encoding="utf-8")
     seen = browser.look(tmp_path / "page.html")
     assert (seen["wide"], seen["broken"], seen["requests"]) == (0, 0, [])
-    assert seen["images"] >= (7 if redacted else 14)
+    assert seen["images"] >= (7 if redacted else 15)
 
 
 def test_a_submission_without_pictures_has_a_page_too(tmp_path: Path) -> None:

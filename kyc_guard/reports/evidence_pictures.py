@@ -1,7 +1,8 @@
 """Evidence drawn: frames with boxes, heat maps over faces, curves. Whatever a detector leaves as an artefact finds a form here.
 
-The names of artefacts say what they are: ``*_rgb`` a picture, ``*map`` a heat map (over the same signal's ``face_rgb`` where there
-is one), ``*_xyxy`` a box on a document page, a 1-D array a curve over the ``*_s`` array of its length, any other 2-D array a table.
+uint8 of (H, W, 3) is a picture, of (T, H, W, 3) a strip of them; by their names ``*map`` is a heat map (over the same signal's
+``face_rgb`` where there is one) and ``*_xyxy`` a box on a document page; a 1-D array is a curve over the ``*_s`` array of its
+length, any other 2-D array a table.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from kyc_guard.types import Evidence, Face, Float64Array, Signal, UInt8Array
 
 _KEY_FRAMES = 6
 _SIDE_PX = 640
-_DOCUMENT_SIDE_PX = 1000
+_WIDE_SIDE_PX = 1000
 _MAX_POINTS = 2000
 """Of a curve: more than a page has dots."""
 _MIN_CURVE = 6
@@ -83,8 +84,7 @@ def only_face(frame_rgb: UInt8Array, face: Face) -> UInt8Array:
 def documents(evidence: Evidence) -> list[Picture]:
     """The documents as they were sent."""
     return [
-        Picture(f"document {number}", _shown(rgb, _DOCUMENT_SIDE_PX), wide=True)
-        for number, rgb in enumerate(evidence.documents_rgb, start=1)
+        Picture(f"document {number}", _shown(rgb, _WIDE_SIDE_PX), wide=True) for number, rgb in enumerate(evidence.documents_rgb, start=1)
     ]
 
 
@@ -101,7 +101,7 @@ def documents_boxed(evidence: Evidence, signal: Signal | None) -> list[Picture]:
         ]
         found = " and ".join(name for _, name, _ in boxes) or "nothing"
         shown = boxed(np.ascontiguousarray(np.rot90(straight_page(rgb), turns.get(number, 0))), boxes)
-        pictures.append(Picture(f"document {number}: {found} found", _shown(shown, _DOCUMENT_SIDE_PX), wide=True))
+        pictures.append(Picture(f"document {number}: {found} found", _shown(shown, _WIDE_SIDE_PX), wide=True))
     return pictures
 
 
@@ -139,9 +139,9 @@ def of_signal(signal: Signal, *, marks_s: Sequence[float] = ()) -> list[Picture]
     curves = {name: a for name, a in arrays.items() if a.ndim == 1 and len(a) > 1 and np.isfinite(a).any()}
     for name, array in arrays.items():
         title = name.removesuffix("_rgb").replace("_", " ")
-        if name.endswith("_rgb") and array.ndim == 3:
-            pictures.append(Picture(title, _shown(_enlarged(array))))
-        elif name.endswith("_rgb") and array.ndim == 4 and len(array):
+        if array.dtype == np.uint8 and array.ndim == 3:
+            pictures.append(Picture(title, _shown(_enlarged(array), _WIDE_SIDE_PX), wide=array.shape[1] > _SIDE_PX))
+        elif array.dtype == np.uint8 and array.ndim == 4 and len(array):
             pictures.append(Picture(title, _shown(np.hstack(list(array[:: max(1, len(array) // _KEY_FRAMES)]))), wide=True))
         elif name.endswith("map") and array.ndim == 2:
             under = arrays.get("face_rgb")
