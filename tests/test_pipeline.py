@@ -8,14 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import makers
 import numpy as np
 import pytest
 from fakes import POLICY, THRESHOLDS, fake, settings_in, usual
 from PIL import Image
 from skimage.data import astronaut
 
-from kyc_guard import ConfigError, ModelError, Outcome, Submission, UnreadableError, Verifier
-from kyc_guard.types import Evidence, Modality
+from kyc_guard import ConfigError, ModelError, Outcome, Submission, UnreadableError, Verifier, pipeline
+from kyc_guard.media import AUDIO_RATE_HZ
+from kyc_guard.types import Challenge, Evidence, Modality
 
 FACE_RGB = astronaut()
 BLANK_RGB = np.full((64, 64, 3), 127, np.uint8)
@@ -183,3 +185,50 @@ def test_an_altered_model_file_stops_everything(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"not what it was")
     with pytest.raises(ModelError, match="sha256"):
         Verifier(settings_in(tmp_path, manifest=entry), detectors=usual())
+
+
+def test_sound_is_decoded_for_those_who_listen_and_the_face_followed_at_the_rate_of_lips(tmp_path: Path) -> None:
+    seen: list[Evidence] = []
+    talking, mute = makers.clip(tone_s=2.0), makers.clip()
+    listens = fake("face_attack", lambda e: seen.append(e) or 0.1, Modality.AUDIO)
+    policy = POLICY.replace("other_face_ratio = 0.5", "other_face_ratio = 0.5\naudio_min_level_db = -55")
+    with Verifier(settings_in(tmp_path, policy=policy), detectors=(listens, usual()[1])) as verifier:
+        with_sound = verifier.gather(Submission(id="a", selfie=talking))
+        without = verifier.gather(Submission(id="b", selfie=mute))
+    assert with_sound.audio is not None
+    assert len(with_sound.audio) == pytest.approx(2 * AUDIO_RATE_HZ, rel=0.1)
+    assert with_sound.motion_track is not None
+    assert len(with_sound.motion_track.faces) == 50, "25 a second"
+    assert (without.audio, without.motion_track) == (None, None)
+    assert "has no sound" in without.why_missing(Modality.AUDIO).detail
+
+
+def test_nobody_listens_nothing_is_decoded_unless_a_phrase_was_asked(tmp_path: Path) -> None:
+    policy = POLICY.replace("other_face_ratio = 0.5", "other_face_ratio = 0.5\naudio_min_level_db = -55")
+    with Verifier(settings_in(tmp_path, policy=policy), detectors=usual()) as verifier:
+        deaf = verifier.gather(Submission(id="a", selfie=makers.clip(tone_s=2.0)))
+        asked = verifier.gather(Submission(id="b", selfie=makers.clip(tone_s=2.0), challenge=Challenge(phrase="one two")))
+    assert (deaf.audio, deaf.motion_track) == (None, None)
+    assert asked.audio is not None
+    assert asked.motion_track is not None
+
+
+def test_a_silent_track_is_no_sound_and_one_that_cannot_be_decoded_does_not_cost_the_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = POLICY.replace("other_face_ratio = 0.5", "other_face_ratio = 0.5\naudio_min_level_db = -55")
+    listens = fake("face_attack", 0.1, Modality.AUDIO)
+    with Verifier(settings_in(tmp_path, policy=policy), detectors=(listens, usual()[1])) as verifier:
+        monkeypatch.setattr(pipeline, "read_audio", lambda *_, **__: np.full(32_000, 1e-4, np.float32))
+        silent = verifier.gather(Submission(id="a", selfie=makers.clip()))
+        monkeypatch.setattr(pipeline, "read_audio", _undecodable)
+        torn = verifier.gather(Submission(id="b", selfie=makers.clip()))
+    assert silent.audio is None
+    assert silent.why_missing(Modality.AUDIO).code == "no_audio"
+    assert "silent, -80 dB" in silent.why_missing(Modality.AUDIO).detail
+    assert torn.clip is not None
+    assert torn.why_missing(Modality.AUDIO).code == "audio_unreadable"
+
+
+def _undecodable(*_: Any, **__: Any) -> None:
+    raise UnreadableError("b", "has a sound track that cannot be decoded", "send it again")
