@@ -326,6 +326,7 @@ def report_on(
                 **{kind: _brief(lines.get(f"{o.folder}-{kind}"), policy) for kind in ("original", "control")},
             }
             for o in originals
+            if f"{o.folder}-original" in lines
         ],
         "errors": [*errors, *({"original": a["original"], "attack": a["id"], "error": a["error"]} for a in attacks if "error" in a)],
         "species": {name: _species([a for a in judged if a["species"] == name]) for name in about["species"]},

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kyc_guard.attacks import ATTACKS, FaceImage, clips, document, printing, screen
+from kyc_guard.attacks import ATTACKS, FaceImage, clips, document, mesh, printing, screen
 from kyc_guard.attacks.optics import Rng
 from kyc_guard.config import Limits, Sampling
 from kyc_guard.documents.page import find_portrait
@@ -68,9 +68,9 @@ class Material:
 
     @property
     def face(self) -> FaceImage:
-        """The frame in the middle of the window."""
-        middle = len(self.frames_rgb) // 2
-        return FaceImage(self.frames_rgb[middle], self.meshes_px[middle])
+        """The frame in which it looks straightest into the camera."""
+        best = min(range(len(self.meshes_px)), key=lambda i: abs(mesh.yaw(self.meshes_px[i])))
+        return FaceImage(self.frames_rgb[best], self.meshes_px[best])
 
     @classmethod
     def read(cls, selfie: Path, documents: Sequence[Path], *, seconds: float, limits: Limits) -> Material:
