@@ -23,7 +23,7 @@ from kyc_guard.provenance import identity
 from kyc_guard.reports import metrics
 from kyc_guard.reports.evaluation import write_whole
 from kyc_guard.reports.labelled import COLUMNS, header, joined
-from kyc_guard.reports.presentations import Table
+from kyc_guard.reports.presentations import NO_PRESENTATION, Table
 from kyc_guard.toml_text import toml_text
 
 
@@ -94,23 +94,23 @@ def read(manifest: Path, scores_csv: Path, settings: Settings, *, split: str | N
         raise SchemaError(scores_csv, f"has no column {missing[0]}", "give the scores.csv that kyc-guard evaluate wrote")
     _demand_same_models(scores_csv, thresholds, settings)
     pairs = joined(manifest, scores_csv, split=split)
-    table = Table.of([row for row, _ in pairs], [score for _, score in pairs])
-    heard = ~table.silent
-    used = [score for row, score in pairs if row.problem is None and score.score is not None]
-    columns = np.array([s.detectors for s in used], dtype=np.float64).reshape(len(used), len(names))
+    everything = Table.of([row for row, _ in pairs], [score for _, score in pairs])
+    heard = [(row, s) for row, s in pairs if row.problem is None and s.reason not in NO_PRESENTATION and s.score is not None]
+    table = Table.of([row for row, _ in heard], [score for _, score in heard])
+    columns = np.array([score.detectors for _, score in heard], dtype=np.float64).reshape(len(heard), len(names))
     by_name = {name: columns[:, names.index(name)] for name in weights}
     judged = np.stack([~np.isnan(c) for c in by_name.values()])
     weight = np.array(list(weights.values()))[:, None] * judged
     evidence = np.nan_to_num(log_odds(np.stack(list(by_name.values()))))
     fused = probability((weight * evidence).sum(axis=0) / np.where(judged.any(axis=0), weight.sum(axis=0), 1.0))
     return Data(
-        is_attack=table.is_attack[heard],
-        species=table.species[heard],
-        person=table.cluster[heard],
+        is_attack=table.is_attack,
+        species=table.species,
+        person=table.cluster,
         scores={**by_name, "fusion": np.where(judged.sum(axis=0) > 1, fused, np.nan)},
         silent={
-            name: metrics.non_response(int(np.count_nonzero(~heard & mine)), int(np.count_nonzero(mine)))
-            for name, mine in (("bpnrr", ~table.is_attack), ("apnrr", table.is_attack))
+            name: metrics.non_response(int(np.count_nonzero(everything.silent & mine)), int(np.count_nonzero(mine)))
+            for name, mine in (("bpnrr", ~everything.is_attack), ("apnrr", everything.is_attack))
         },
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from browser import look
 from fakes import MakeVerify, settings_in
 from typer.testing import CliRunner
 
@@ -106,6 +107,7 @@ def test_a_run_judges_everything_and_shows_it_on_a_page_that_needs_nothing_else(
 
     again = demo.run(out, settings, workers=1, make_verify=MakeVerify(tmp_path, face_attack=0.95))
     assert [s.outcome for s in again] == ["reject", "reject", "error"]
+    assert look(out / "index.html") == {"wide": 0, "broken": 0, "images": 2, "requests": []}
 
 
 def test_a_folder_that_the_demo_did_not_make_is_not_touched(tmp_path: Path, quick: None) -> None:
