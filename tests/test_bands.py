@@ -230,6 +230,20 @@ def test_the_written_file_judges_and_says_whence_it_comes(operator: Settings, tm
     assert seen == {"wide": 0, "broken": 0, "images": 1, "requests": []}
 
 
+def test_scores_keep_to_their_rows_whatever_abstains_or_presented_nothing(operator: Settings, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(
+        "path,label,attack_type\na,bona_fide,\nb,genuine,\nc,attack,mask\nd,bona_fide,\ne,attack,print\nf,attack,print\n"
+    )
+    rows = ["f,0.6,0,,,0.6", "e,,1,no_face,,", "d,0.4,0,,,0.4", "c,,1,missing_file,,", "b,0.2,0,,,0.2", "a,0.1,0,,,0.1"]
+    (tmp_path / "scores.csv").write_text("path,score,abstained,reason,predicted_type,face_attack\n" + "\n".join(rows))
+    found = calibrate.read(tmp_path / "m.csv", tmp_path / "scores.csv", operator)
+    assert found.scores["face_attack"].tolist() == [0.1, 0.4, 0.6]
+    assert found.is_attack.tolist() == [False, False, True]
+    assert found.species.tolist() == ["", "", "print"]
+    assert np.isnan(found.scores["fusion"]).all()
+    assert (found.silent["bpnrr"].n, found.silent["apnrr"].errors, found.silent["apnrr"].n) == (2, 1, 2)
+
+
 def test_no_thresholds_file_is_ever_replaced(operator: Settings, tmp_path: Path) -> None:
     before = operator.thresholds_path.read_bytes()
     refused = calibrated(tmp_path, "thresholds.toml")
