@@ -95,9 +95,25 @@ def run(
         **options,
     )
     with (out / LINES).open(encoding="utf-8") as file:
-        report = {"current": now, "candidate": then} | summarise([json.loads(line) for line in file])
+        report = {"current": now, "candidate": then} | summarise([_needed(json.loads(line)) for line in file])
     write_whole(out / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
     return report
+
+
+def _needed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What `summarise` reads of a line: a batch of any length must fit into memory."""
+    if row["outcome"] == batch.ERROR:
+        return {"submission": row["submission"], "outcome": row["outcome"]}
+
+    def told(one: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "outcome": one["outcome"],
+            "score": one["score"],
+            "reasons": [{"code": r["code"]} for r in one["reasons"]],
+            "signals": [{"detector": s["detector"], "score": s["score"]} for s in one["signals"]],
+        }
+
+    return {"submission": row["submission"], **told(row), "candidate": told(row["candidate"])}
 
 
 def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
