@@ -25,6 +25,7 @@ from kyc_guard.config import Limits
 from kyc_guard.documents import mrz
 from kyc_guard.documents.certificates import ASN1_ERRORS, TrustList, may_sign_documents, permitted_hash, signature_holds, valid_on
 from kyc_guard.documents.mrz import Mrz
+from kyc_guard.documents.zone_layouts import FORMATS
 from kyc_guard.errors import InputError
 from kyc_guard.media import read_image
 from kyc_guard.types import Reason, UInt8Array
@@ -247,7 +248,7 @@ def _value(data: bytes, *path: bytes) -> bytes:
 
 def _zone(dg1: bytes, today: date) -> Mrz:
     text = _value(dg1, b"\x61", b"\x5f\x1f").decode("ascii")
-    width = {form.rows * form.width: form.width for form in mrz.FORMATS.values()}.get(len(text), len(text))
+    width = {form.rows * form.width: form.width for form in FORMATS.values()}.get(len(text), len(text))
     zone = mrz.parse([text[i : i + width] for i in range(0, len(text), width)], today=today)
     if zone is None:
         raise ValueError("is no machine-readable zone")

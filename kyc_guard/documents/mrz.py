@@ -1,9 +1,6 @@
 """Machine-readable zones: text in, fields and check results out; fields in, lines out. No images, no clock.
 
-Formats TD1 (cards, 3 x 30), TD2 (2 x 36), TD3 (passports, 2 x 44), MRV-A and MRV-B (visas).
-A character is repaired where its position allows one kind of character and the character read is a known optical confusion of
-that kind, or where the recogniser itself hesitated and only one of the readings it considered makes the check digit hold.
-Repairs are counted, never silent.
+All five formats of `zone_layouts`. What was misread is set right by `zone_repair`; repairs are counted, never silent.
 
 Source: ICAO Doc 9303, parts 3 (check digits, transliteration), 4 (TD3), 5 (TD1), 6 (TD2), 7 (MRV).
 """
@@ -12,108 +9,22 @@ Source: ICAO Doc 9303, parts 3 (check digits, transliteration), 4 (TD3), 5 (TD1)
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import cycle, product
 from types import MappingProxyType
-from typing import TypeAlias
 
 from kyc_guard.documents.dates import PartialDate, zone_date
 from kyc_guard.documents.names import transliterate
+from kyc_guard.documents.zone_layouts import ALPHABET, FILLER, FORMATS, Format, check_digit
+from kyc_guard.documents.zone_repair import Chances, repair, settle, weighed_chances
 
-FILLER = "<"
-_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789<")
-_WEIGHTS = (7, 3, 1)
+_ALPHABET = frozenset(ALPHABET)
 
 # What OCR makes of a filler; none of these can stand in a zone.
 _FILLER_GLYPHS = str.maketrans({"«": "<<", "‹": "<", "＜": "<", "≤": "<", "〈": "<", "《": "<<", "く": "<", "(": "<", "[": "<", "{": "<"})
-_TO_DIGIT = str.maketrans("OQDILZSGB", "000112568")
-_TO_LETTER = str.maketrans("0125681", "OIZSGBI")
-_TO_FILLER = frozenset("KLC")
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Where a field stands: ``lines[line][start:stop]``, ``check`` the column of its check digit on the same line."""
-
-    name: str
-    kind: str
-    """alpha, date, alnum, names, sex or check."""
-    line: int
-    start: int
-    stop: int
-    check: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One layout of part 4, 5, 6 or 7."""
-
-    name: str
-    rows: int
-    width: int
-    codes: str
-    """First letters a document code of this format may have."""
-    fields: tuple[Field, ...]
-    composite: tuple[tuple[int, int, int], ...] = ()
-    """(line, start, stop) pieces under the composite digit, which ends the second line; empty for visas."""
-
-
-def _two_line(name: str, width: int, codes: str, optional: Field, composite: tuple[tuple[int, int, int], ...]) -> Format:
-    return Format(
-        name,
-        2,
-        width,
-        codes,
-        (
-            Field("document_code", "alpha", 0, 0, 2),
-            Field("issuing_state", "alpha", 0, 2, 5),
-            Field("names", "names", 0, 5, width),
-            Field("document_number", "alnum", 1, 0, 9, 9),
-            Field("nationality", "alpha", 1, 10, 13),
-            Field("birth_date", "date", 1, 13, 19, 19),
-            Field("sex", "sex", 1, 20, 21),
-            Field("expiry_date", "date", 1, 21, 27, 27),
-            optional,
-        ),
-        composite,
-    )
-
-
-FORMATS: Mapping[str, Format] = MappingProxyType(
-    {
-        f.name: f
-        for f in (
-            Format(
-                "TD1",
-                3,
-                30,
-                "ACI",
-                (
-                    Field("document_code", "alpha", 0, 0, 2),
-                    Field("issuing_state", "alpha", 0, 2, 5),
-                    Field("document_number", "alnum", 0, 5, 14, 14),
-                    Field("optional", "alnum", 0, 15, 30),
-                    Field("birth_date", "date", 1, 0, 6, 6),
-                    Field("sex", "sex", 1, 7, 8),
-                    Field("expiry_date", "date", 1, 8, 14, 14),
-                    Field("nationality", "alpha", 1, 15, 18),
-                    Field("optional_2", "alnum", 1, 18, 29),
-                    Field("names", "names", 2, 0, 30),
-                ),
-                ((0, 5, 30), (1, 0, 7), (1, 8, 15), (1, 18, 29)),
-            ),
-            _two_line("TD2", 36, "ACI", Field("optional", "alnum", 1, 28, 35), ((1, 0, 10), (1, 13, 20), (1, 21, 35))),
-            _two_line("TD3", 44, "P", Field("optional", "alnum", 1, 28, 42, 42), ((1, 0, 10), (1, 13, 20), (1, 21, 43))),
-            _two_line("MRV-A", 44, "V", Field("optional", "alnum", 1, 28, 44), ()),
-            _two_line("MRV-B", 36, "V", Field("optional", "alnum", 1, 28, 36), ()),
-        )
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,23 +66,6 @@ class Mrz:
     def merit(self) -> tuple[int, int]:
         """Orders readings of one text, the best highest: valid check digits less failed ones, then fewest repairs."""
         return len(self.checks) - 2 * len(self.failed_checks), -self.repaired
-
-
-def check_digit(text: str) -> str:
-    """The 7-3-1 check digit of ``text`` (A-Z, 0-9, ``<``).
-
-    It misses substitutions of characters whose values differ by a multiple of 10, among them the misreadings G for 6 and
-    L or B for 1 (fillers count as 0), and some exchanges of neighbours. Source: ICAO 9303-3, 4.9.
-    """
-    return str(sum(_value(c) * w for c, w in zip(text, cycle(_WEIGHTS), strict=False)) % 10)
-
-
-def _value(character: str) -> int:
-    return 0 if character == FILLER else int(character, 36)
-
-
-Chances: TypeAlias = Sequence[Mapping[str, float]]
-"""For each character of a text: what it may be -> probability; empty = not known."""
 
 
 def parse(lines: Sequence[str], *, today: date, chances: Sequence[Chances] = ()) -> Mrz | None:
@@ -235,15 +129,15 @@ def _read(layout: Format, lines: Sequence[_Line], today: date) -> Mrz | None:
         fitted.append(fit)
     zone = [list(line.text) for line in fitted]
     for field in layout.fields:
-        zone[field.line][field.start : field.stop] = _repair(field.kind, fitted[field.line].text[field.start : field.stop])
+        zone[field.line][field.start : field.stop] = repair(field.kind, fitted[field.line].text[field.start : field.stop])
         if field.check is not None:
-            zone[field.line][field.check] = _repair("check", fitted[field.line].text[field.check])
+            zone[field.line][field.check] = repair("check", fitted[field.line].text[field.check])
     if layout.composite:
-        zone[1][-1] = _repair("check", fitted[1].text[-1])
+        zone[1][-1] = repair("check", fitted[1].text[-1])
     if zone[0][0] not in layout.codes:
         return None
     if all(line.chances for line in fitted):
-        _settle(layout, zone, [line.chances for line in fitted])
+        settle(layout, zone, [line.chances for line in fitted])
     final = tuple("".join(line) for line in zone)
     repaired = sum(line.replaced + abs(len(line.text) - layout.width) for line in lines)
     repaired += sum(a != b for before, after in zip(fitted, final, strict=True) for a, b in zip(before.text, after, strict=True))
@@ -303,108 +197,10 @@ def _confidence(layout: Format, final: Sequence[str], chances: Sequence[Chances]
     found: dict[str, float] = {}
     for field in layout.fields:
         text = final[field.line][field.start : field.stop].rstrip(FILLER)
-        weighed = (_weighed(field.kind, chance).get(c, 0.0) for c, chance in zip(text, chances[field.line][field.start :], strict=False))
+        row = zip(text, chances[field.line][field.start :], strict=False)
+        weighed = (weighed_chances(field.kind, chance).get(c, 0.0) for c, chance in row)
         found[field.name] = min(weighed, default=1.0)
     return found
-
-
-_LEAST_CHANCE = 0.02
-"""Below it another reading of a character is not considered; but O and 0, which the recogniser takes for each other at any chance."""
-_FLOOR = 1e-5
-_LEAST_SUM = 0.8
-"""Of the chances of everything that may stand in a place; with less there is something else."""
-_MOST_READINGS = 512
-_LEAST_RATIO = 20.0
-"""By which the best reading under which a digit holds must be likelier than the next: one in ten holds by chance."""
-_TWINS = {"O": "0", "0": "O"}
-
-
-def _settle(layout: Format, zone: list[list[str]], chances: Sequence[Chances]) -> None:
-    """Change characters of ``zone`` where a check digit fails and one reading under which it holds is by far the likeliest."""
-    kinds = {(f.line, i): f.kind for f in layout.fields for i in range(f.start, f.stop)}
-    groups = [[(f.line, i) for i in (*range(f.start, f.stop), f.check)] for f in layout.fields if f.check is not None]
-    settled: set[tuple[int, int]] = set()
-    for cells in groups:
-        if zone[cells[-1][0]][cells[-1][1]] != FILLER and not _settled(zone, cells, cells, kinds, chances):
-            return
-        settled.update(cells if zone[cells[-1][0]][cells[-1][1]] != FILLER else ())
-    if layout.composite:
-        cells = [*((i, k) for i, a, b in layout.composite for k in range(a, b)), (1, layout.width - 1)]
-        _settled(zone, cells, [cell for cell in cells if cell not in settled], kinds, chances)
-
-
-def _settled(
-    zone: list[list[str]],
-    cells: Sequence[tuple[int, int]],
-    open_cells: Sequence[tuple[int, int]],
-    kinds: Mapping[tuple[int, int], str],
-    chances: Sequence[Chances],
-) -> bool:
-    """Whether the digit in the last of ``cells`` holds over the others, if need be after changing some of ``open_cells``."""
-
-    def holds() -> bool:
-        *text, digit = (zone[i][k] for i, k in cells)
-        return check_digit("".join(text)) == digit
-
-    if holds():
-        return True
-    options: list[dict[str, float]] = []
-    for i, k in open_cells:
-        kind = kinds.get((i, k), "check")
-        weighed = _weighed(kind, chances[i][k])
-        if sum(weighed.values()) < _LEAST_SUM:
-            return False
-        # A reading that no check digit can tell from this one is not for the digit to choose.
-        likely = {c: p for c, p in weighed.items() if c == zone[i][k] or (p >= _LEAST_CHANCE and (_value(c) - _value(zone[i][k])) % 10)}
-        if kind == "alnum" and (twin := _TWINS.get(zone[i][k])):
-            likely[twin] = max(weighed.get(twin, 0.0), _FLOOR)
-        options.append(likely or {zone[i][k]: 1.0})
-    if math.prod(map(len, options)) > _MOST_READINGS:
-        return False
-    before = [zone[i][k] for i, k in open_cells]
-    possible: list[tuple[float, tuple[str, ...]]] = []
-    for reading in product(*options):
-        _put(zone, open_cells, reading)
-        if holds():
-            possible.append((math.prod(option[c] for option, c in zip(options, reading, strict=True)), reading))
-    possible.sort(reverse=True)
-    clear = bool(possible) and (len(possible) == 1 or possible[0][0] >= _LEAST_RATIO * possible[1][0])
-    _put(zone, open_cells, possible[0][1] if clear else before)
-    return clear
-
-
-def _put(zone: list[list[str]], cells: Sequence[tuple[int, int]], characters: Sequence[str]) -> None:
-    for (i, k), c in zip(cells, characters, strict=True):
-        zone[i][k] = c
-
-
-def _weighed(kind: str, chances: Mapping[str, float]) -> dict[str, float]:
-    """The chances of what may stand in a place of this kind, those of look-alikes added to it."""
-    weighed: dict[str, float] = {}
-    for character, chance in chances.items():
-        c = _repair(kind, character)
-        if kind == "alnum" or c == FILLER or c.isdecimal() == (kind in {"date", "check"}):
-            weighed[c] = weighed.get(c, 0.0) + chance
-    return weighed
-
-
-def _repair(kind: str, text: str) -> str:
-    match kind:
-        case "check":
-            return text if text == FILLER else text.translate(_TO_DIGIT)
-        case "date":
-            # K and C have no digit they could be; L has (1), so it is taken for that.
-            return "".join(FILLER if c in "KC" else c for c in text).translate(_TO_DIGIT)
-        case "alpha":
-            return text.translate(_TO_LETTER)
-        case "sex":
-            return FILLER if text in _TO_FILLER else text
-        case "names":
-            # Three fillers end the names: all that follows is filler.
-            head, end, tail = text.translate(_TO_LETTER).partition("<<<")
-            return head + end + "".join(FILLER if c in _TO_FILLER else c for c in tail)
-        case _:
-            return text
 
 
 def _document_number(layout: Format, lines: Sequence[str], raw: Mapping[str, str]) -> tuple[str, str, bool]:
@@ -420,7 +216,7 @@ def _document_number(layout: Format, lines: Sequence[str], raw: Mapping[str, str
         tail, _, rest = raw["optional"].partition(FILLER)
         if len(tail) >= 2:
             number = text + tail[:-1]
-            return number, rest, check_digit(number) == tail[-1].translate(_TO_DIGIT)
+            return number, rest, check_digit(number) == repair("check", tail[-1])
     return text.replace(FILLER, ""), raw["optional"], check_digit(text) == digit
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from kyc_guard.documents.zone_layouts import ALPHABET
 from kyc_guard.types import Float32Array, UInt8Array
 
 _MAX_SIDE_PX = 1600
 """The recogniser shrinks larger pictures to this, in steps of `_MIN_SIDE_PX`; it cannot take what then has no step left."""
 _MIN_SIDE_PX = 32
-ZONE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789<"
 _LEAST_CHANCE = 1e-5
 
 
@@ -78,7 +78,7 @@ class _Decoder:
         self.noted: dict[tuple[str, float], tuple[Mapping[str, float], ...]] = {}
         """(text, confidence) of a line, which is all that RapidOCR hands through -> chances of its characters."""
         places = {c: i for i, c in enumerate(decode.character)}
-        self.places = [[places[c] for c in {a, a.lower()} if c in places] for a in ZONE_ALPHABET]
+        self.places = [[places[c] for c in {a, a.lower()} if c in places] for a in ALPHABET]
 
     def __call__(self, preds: Any, *args: Any, **kwargs: Any) -> Any:
         lines, words = self.decode(preds, *args, **kwargs)
@@ -87,9 +87,7 @@ class _Decoder:
             # CTC: a character is where the best class changes to something else than blank, class 0.
             at = np.flatnonzero((best != 0) & (best != np.concatenate([[-1], best[:-1]])))
             shares = np.stack([steps[at][:, places].sum(axis=1) for places in self.places], axis=1)
-            self.noted[text, score] = tuple(
-                {ZONE_ALPHABET[i]: float(row[i]) for i in np.flatnonzero(row >= _LEAST_CHANCE)} for row in shares
-            )
+            self.noted[text, score] = tuple({ALPHABET[i]: float(row[i]) for i in np.flatnonzero(row >= _LEAST_CHANCE)} for row in shares)
         return lines, words
 
 

@@ -13,7 +13,8 @@ from importlib import resources
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from kyc_guard.documents.mrz import FORMATS, check_digit, encode
+from kyc_guard.documents.mrz import encode
+from kyc_guard.documents.zone_layouts import FORMATS, check_digit
 from kyc_guard.types import UInt8Array
 
 _PX_PER_MM = 10

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kyc_guard.documents.dates import PartialDate
-from kyc_guard.documents.mrz import FORMATS, check_digit, encode, find, parse
+from kyc_guard.documents.mrz import encode, find, parse
+from kyc_guard.documents.zone_layouts import FORMATS, check_digit
 
 TODAY = date(2026, 1, 1)
 TD3 = ("P<UTOERIKSSON<<ANNA<MARIA<<<<<<<<<<<<<<<<<<<", "L898902C36UTO7408122F1204159ZE184226B<<<<<10")
@@ -87,6 +88,57 @@ def test_a_document_number_is_never_repaired_because_letters_and_digits_both_fit
     assert zone is not None
     assert zone.document_number == "L8989O2C3"
     assert zone.failed_checks == ("document_number", "composite")
+
+
+def _chances(lines: tuple[str, ...], doubt: dict[int, dict[str, float]]) -> list[list[dict[str, float]]]:
+    """What a recogniser gives that is sure of everything but of some characters of the second line."""
+    rows = [[{c: 0.999} for c in line] for line in lines]
+    for column, chances in doubt.items():
+        rows[1][column] = chances
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("read", "doubt", "expected"),
+    [
+        ("L8989O2C36UTO7", {5: {"O": 0.9, "0": 0.09}}, "L898902C3"),
+        ("L8989O2C36UTO7", {5: {"O": 0.999, "0": 0.001}}, "L898902C3"),  # O and 0 at nearly any chance
+        ("L8989O2C36UTO7", {}, "L8989O2C3"),
+        ("LB989O2C36UTO7", {1: {"B": 0.6, "8": 0.4}, 5: {"O": 0.99, "0": 0.01}}, "L898902C3"),
+        ("L8989O2C36UTO7", {0: {"L": 0.3}, 5: {"O": 0.9, "0": 0.09}}, "L8989O2C3"),  # something else is wrong too
+        ("L898902E36UTO7", {}, "L898902E3"),  # the recogniser is sure: sent back, not guessed
+        ("L898902E36UTO7", {7: {"E": 0.9, "F": 0.09}}, "L898902E3"),  # the other reading makes no digit hold
+    ],
+)
+def test_what_the_recogniser_hesitated_over_is_settled_by_the_digit(read: str, doubt: dict[int, dict[str, float]], expected: str) -> None:
+    lines = (TD3[0], read + TD3[1][14:])
+    zone = parse(lines, today=TODAY, chances=_chances(lines, doubt))
+    assert zone is not None
+    assert (zone.document_number, zone.failed_checks == ()) == (expected, expected == "L898902C3")
+    assert zone.repaired == sum(a != b for a, b in zip(lines[1], zone.lines[1], strict=True))
+
+
+def test_two_readings_under_which_the_digit_holds_are_no_reading() -> None:
+    # First and fourth character weigh 7 both: either zero may be the O that was misread.
+    lines = _with(document_number="O12045678")
+    misread = (lines[0], "0" + lines[1][1:])
+    zone = parse(misread, today=TODAY, chances=_chances(misread, {0: {"0": 0.9, "O": 0.05}, 3: {"0": 0.9, "O": 0.04}}))
+    assert zone is not None
+    assert "document_number" in zone.failed_checks
+    clear = parse(misread, today=TODAY, chances=_chances(misread, {0: {"0": 0.9, "O": 0.05}}))
+    assert clear is not None
+    assert (clear.document_number, clear.failed_checks) == ("O12045678", ())
+
+
+def test_the_least_certain_character_of_each_field_is_told() -> None:
+    chances = _chances(TD3, {10: {"U": 0.5, "V": 0.4}})
+    chances[0][6] = {"R": 0.7}
+    chances[0][7] = {"1": 0.9, "I": 0.05}  # what a name cannot hold counts for the letter it looks like
+    zone, plain = parse(TD3, today=TODAY, chances=chances), parse(TD3, today=TODAY)
+    assert zone is not None
+    assert plain is not None
+    assert (zone.confidence["nationality"], zone.confidence["names"]) == (0.5, 0.7)
+    assert plain.confidence == {}
 
 
 @pytest.mark.parametrize(
@@ -265,6 +317,7 @@ def test_what_is_encoded_is_read_back(  # noqa: PLR0917 (one argument a field)
 @given(st.lists(st.text(max_size=50), max_size=5))
 def test_any_text_is_survived(texts: list[str]) -> None:
     parse(texts, today=TODAY)
+    parse(texts, today=TODAY, chances=[[{"A": 0.5, "<": 0.5}] * len(text) for text in texts])
     find(texts, today=TODAY)
 
 
