@@ -44,6 +44,7 @@ def babble(seconds: float = 4.0, seed: int = 0) -> tuple[Float32Array, np.ndarra
     return (0.4 * sound / np.abs(sound).max()).astype(np.float32), opening[(frames * SOUND_HZ / RATE_HZ).astype(int)]
 
 
+@cache
 def speaking(seconds: float = 4.0, *, late_s: float = 0.0, still: bool = False, seed: int = 0) -> Evidence:
     """The portrait, moved by a hand, babbles into a microphone; its lips may come late, or not at all."""
     sound, opening = babble(seconds, seed)

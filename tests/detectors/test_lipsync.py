@@ -1,0 +1,174 @@
+"""Lips against sound: what is flagged, what is named, and when nobody can tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_ins import bundle
+from talking import babble, speaking
+
+import kyc_guard.detectors.lipsync as room
+from kyc_guard.config import Limits, Sampling
+from kyc_guard.detectors.lipsync import Lipsync
+from kyc_guard.detectors.voice import Voice
+from kyc_guard.errors import ConfigError
+from kyc_guard.faces import track_faces
+from kyc_guard.faces.following import follow_face
+from kyc_guard.media import read_audio, read_clip
+from kyc_guard.types import Challenge, Evidence, FaceTrack, Float32Array, Signal, Submission
+
+RATE_HZ = 16_000
+RNG = np.random.default_rng(0)
+SPEECH = babble(4.0)[0]
+
+
+@cache
+def detector() -> Lipsync:
+    return Lipsync.load(bundle())
+
+
+def codes(signal: Signal) -> list[str]:
+    return [reason.code for reason in signal.reasons]
+
+
+def tone(seconds: float, *pitches_hz: float) -> Float32Array:
+    """Chords that change twice a second: music of a kind."""
+    t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    steps = 2 ** ((np.floor(2 * t) % 5) / 12)
+    return (0.1 * sum(np.sign(np.sin(2 * np.pi * np.cumsum(f * steps) / RATE_HZ)) for f in pitches_hz)).astype(np.float32)
+
+
+def telephone(sound: Float32Array) -> Float32Array:
+    spectrum = np.fft.rfft(sound)
+    spectrum[np.fft.rfftfreq(len(sound), 1 / RATE_HZ) > 3400] = 0
+    return np.fft.irfft(spectrum, len(sound)).astype(np.float32)
+
+
+HOSTILE = {
+    "empty": (np.zeros(0, np.float32), "sound_too_short"),
+    "one_sample": (np.ones(1, np.float32), "sound_too_short"),
+    "silence": (np.zeros(4 * RATE_HZ, np.float32), "sound_narrow_band"),
+    "five_minutes_of_noise": (RNG.normal(0, 0.1, 300 * RATE_HZ).astype(np.float32), "sound_too_long"),
+    "noise": (RNG.normal(0, 0.1, 4 * RATE_HZ).astype(np.float32), "no_speech"),
+    "music": (tone(4, 220, 277, 330), "no_speech"),
+    "clipping": (np.clip(40 * SPEECH, -1, 1), "sound_clipped"),
+    "8_khz": (telephone(SPEECH), "sound_narrow_band"),
+    "not_numbers": (np.full(4 * RATE_HZ, np.nan, np.float32), "sound_damaged"),
+    "infinite": (np.where(np.arange(len(SPEECH)) == 9, np.inf, SPEECH).astype(np.float32), "sound_damaged"),
+}
+
+
+@pytest.mark.parametrize(("sound", "code"), HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("kind", [Lipsync, Voice])
+def test_hostile_sound_is_not_judged_and_the_reason_says_why(kind: type[Lipsync | Voice], sound: Float32Array, code: str) -> None:
+    judge = kind.load(bundle())
+    signal = judge(replace(speaking(), audio=sound))
+    assert signal.score is None
+    assert codes(signal) == [code if code.startswith("sound") else f"{judge.name}_{code}"]
+
+
+def test_where_a_phrase_was_asked_an_unjudged_clip_is_to_be_sent_again() -> None:
+    asked = Submission("s", challenge=Challenge(phrase="seven two nine"))
+    signal = detector()(replace(speaking(), submission=asked, audio=RNG.normal(0, 0.1, 4 * RATE_HZ).astype(np.float32)))
+    assert codes(signal) == ["lipsync_no_speech", "lipsync_not_judged"]
+    assert detector().policy.reasons["lipsync_not_judged"] == "retry"
+
+
+def test_a_still_mouth_with_a_voice_is_flagged_and_named() -> None:
+    signal = detector()(speaking(still=True))
+    assert signal.score is not None
+    assert signal.score >= detector().suspected_at
+    assert codes(signal) == ["lipsync_still_mouth"]
+
+
+def test_lips_that_come_late_are_less_likely_and_their_lag_is_found() -> None:
+    on_time, late = detector()(speaking()), detector()(speaking(late_s=0.4))
+    assert on_time.score is not None
+    assert late.score is not None
+    assert late.score > on_time.score
+    assert late.facts["lag_s"] - on_time.facts["lag_s"] == pytest.approx(0.4, abs=0.1)
+
+
+def test_the_curves_for_the_reviewer_are_finite_and_as_long_as_one_another() -> None:
+    curves = detector()(speaking()).artefacts
+    assert set(curves) == {"lag_curve", "mouth_opening", "mouth_expected", "sound_level_db"}
+    assert all(c.ndim == 1 and np.isfinite(c).all() for c in curves.values())
+    assert len({len(curves[k]) for k in ("mouth_opening", "mouth_expected", "sound_level_db")}) == 1
+
+
+def _without_face(evidence: Evidence) -> Evidence:
+    assert evidence.motion_track is not None
+    faces = tuple(face if i % 3 == 0 else None for i, face in enumerate(evidence.motion_track.faces))
+    return replace(evidence, motion_track=FaceTrack(faces, 0))
+
+
+def _few_frames(evidence: Evidence) -> Evidence:
+    assert evidence.clip is not None
+    assert evidence.motion_track is not None
+    clip = replace(evidence.clip, motion_timestamps_s=evidence.clip.motion_timestamps_s[::4])
+    return replace(evidence, clip=clip, motion_track=FaceTrack(evidence.motion_track.faces[::4], 0))
+
+
+def _short(evidence: Evidence) -> Evidence:
+    assert evidence.audio is not None
+    return replace(evidence, audio=evidence.audio[: round(1.8 * RATE_HZ)])
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (_without_face, "lipsync_face_lost"),
+        (_few_frames, "lipsync_too_few_frames"),
+        (_short, "lipsync_too_short"),
+        (lambda e: replace(e, motion_track=None), "lipsync_face_lost"),
+    ],
+)
+def test_without_a_mouth_long_enough_in_view_nobody_can_tell(change: object, code: str) -> None:
+    assert callable(change)
+    signal = detector()(change(speaking()))
+    assert signal.score is None
+    assert codes(signal) == [code]
+
+
+def test_without_the_extra_it_abstains_with_the_install_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "speech_installed", lambda: False)
+    signal = detector()(speaking())
+    assert signal.score is None
+    assert codes(signal) == ["speech_not_installed"]
+    assert "pip install" in signal.reasons[0].detail
+
+
+@pytest.mark.parametrize("table", [{}, {"weights": {}, "accepted_s": [0, 1]}])
+def test_thresholds_that_are_not_there_stop_the_program(table: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="lipsync"):
+        Lipsync.load(bundle(lipsync=table))
+
+
+def test_unseen_speakers_pass_and_the_sound_of_another_is_flagged(shared_data: Path) -> None:
+    clips = [_evidence(shared_data / "clips/retalking_real/clips/real" / name) for name in ("2.mp4", "4.mp4")]
+    for own, other in (clips, clips[::-1]):
+        genuine, dubbed = detector()(own), detector()(replace(own, audio=other.audio))
+        assert own.audio is not None
+        shifted = detector()(replace(own, audio=np.concatenate([np.zeros(6400, np.float32), own.audio])))
+        assert genuine.score is not None
+        assert genuine.score < detector().suspected_at
+        assert dubbed.score is not None
+        assert dubbed.score >= detector().suspected_at
+        assert shifted.score is not None
+        assert shifted.score >= detector().suspected_at
+        assert codes(shifted) == ["lipsync_shifted"]
+
+
+def _evidence(path: Path) -> Evidence:
+    clip = read_clip(path, Sampling(frames=2, burst_frames=0, motion_hz=25), Limits())
+    return Evidence(
+        Submission("s"),
+        clip=clip,
+        track=track_faces(clip.frames_rgb, other_face_ratio=0.5),
+        motion_track=follow_face(clip.motion_rgb),
+        audio=read_audio(path, Limits()),
+    )
