@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ from kyc_guard.faces import track_faces
 from kyc_guard.faces.embedding import embedder, face_chip
 from kyc_guard.forensics import DEVICE_TAGS, clip_distance, frame_prints, software_names
 from kyc_guard.media import read_clip, read_image
-from kyc_guard.progress import Advance, silent
+from kyc_guard.progress import Watch, silent
 from kyc_guard.types import Clip, ContainerFacts, Face, FaceTrack, Float32Array, Submission, UInt8Array
 
 STRONG = ("file", "clip", "face", "background")
@@ -45,8 +45,6 @@ _KEYS = (
 _GRID = (24, 18)
 """Columns and rows of the background's grid."""
 _FACES = 3
-
-Progress: TypeAlias = Callable[[int, int], contextlib.AbstractContextManager[Advance]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -291,7 +289,7 @@ def run(
     settings: Settings | None = None,
     workers: int | None = None,
     timeout_s: float | None = None,
-    progress: Progress = silent,
+    progress: Watch = silent,
 ) -> dict[str, Any]:
     """Find the campaigns among submissions.
 

@@ -12,6 +12,8 @@ from rich.text import Text
 
 Advance: TypeAlias = Callable[[], None]
 """Called once for each item done."""
+Watch: TypeAlias = Callable[[int, int], contextlib.AbstractContextManager[Advance]]
+"""Given how many items there are and how many are done already."""
 
 
 def silent(_total: int, _done: int) -> contextlib.AbstractContextManager[Advance]:

@@ -21,16 +21,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
 from kyc_guard import batch, pool
 from kyc_guard.config import Limits, Policy, Settings
-from kyc_guard.errors import InputError, SchemaError, UnreadableError
+from kyc_guard.errors import InputError, OutputError, SchemaError, UnreadableError
 from kyc_guard.media import media_sha256
-from kyc_guard.progress import Advance, silent
+from kyc_guard.progress import Watch, silent
 from kyc_guard.redteam_tools import SPECIES, STRENGTHS, TOOLS, Material, NotApplicableError, Tool, control
 from kyc_guard.reports import redteam_page
 from kyc_guard.reports.evaluation import write_whole
@@ -44,7 +44,6 @@ NOTICE = (
 )
 _CONTROL = Tool("control", 0, "the same window, nothing done to it", control)
 _SKIPPED = ".skipped"
-Progress: TypeAlias = Callable[[int, int], contextlib.AbstractContextManager[Advance]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +113,8 @@ def run(
     workers: int | None = None,
     timeout_s: float | None = None,
     make_verify: Callable[[], batch.Verify] | None = None,
-    making: Progress = silent,
-    judging: Progress = silent,
+    making: Watch = silent,
+    judging: Watch = silent,
 ) -> dict[str, Any]:
     """Make, judge and report; see the module.
 
@@ -200,7 +199,11 @@ def _begin(out: Path, about: Mapping[str, Any], *, resume: bool) -> None:
         return
     if out.exists() and any(out.iterdir()):
         raise InputError(out, "exists already and is never overwritten", "add --resume to go on with it, or name another folder")
-    (out / "files").mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)  # faces: nobody else's business
+        (out / "files").mkdir()
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}). Remedy: name a folder you may write to") from error
     write_whole(record, json.dumps(about, indent=1) + "\n")
 
 

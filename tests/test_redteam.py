@@ -27,12 +27,12 @@ from kyc_guard.media.encode import mp4, png
 from kyc_guard.redteam_tools import SPECIES, STRENGTHS, TOOLS, Made, Material, NotApplicableError, control, find_tool
 from kyc_guard.types import UInt8Array
 
-FPS = 12.0
+FPS = 8.0
 
 
 def small_clip() -> UInt8Array:
-    """(16, 320, 240, 3): the public-domain portrait held by an unsteady hand."""
-    return np.ascontiguousarray(_waved(portrait_rgb())[:48:3, ::2, ::2])
+    """(12, 214, 160, 3): the public-domain portrait held by an unsteady hand."""
+    return np.ascontiguousarray(_waved(portrait_rgb())[:48:4, ::3, ::3])
 
 
 def hum(seconds: float, hertz: float) -> np.ndarray:
