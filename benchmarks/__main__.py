@@ -1,13 +1,13 @@
-"""``python -m benchmarks COMMAND``: the four benchmarks; ``python -m benchmarks.accuracy`` and so on run them one by one."""
+"""``python -m benchmarks COMMAND``: the benchmarks; ``python -m benchmarks.accuracy`` and so on run them one by one."""
 
 from __future__ import annotations
 
 import typer
 
-from benchmarks import accuracy, peers, robustness, throughput
+from benchmarks import accuracy, mrz, peers, robustness, throughput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__)
-for module in (accuracy, robustness, peers, throughput):
+for module in (accuracy, robustness, peers, throughput, mrz):
     app.command(module.__name__.rpartition(".")[2])(module.main)
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from kyc_guard import ConfigError, ModelError, Outcome, Submission, UnreadableError, Verifier, pipeline
+from kyc_guard.errors import LimitError
 from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.types import Challenge, Evidence, Modality
 
@@ -150,6 +151,21 @@ def test_two_files_of_one_name_keep_a_hash_each(tmp_path: Path, inbox: Path) -> 
     sent = submission(inbox, 'selfie = "me.png"\ndocument = ["card.png", "back/card.png", "me.png"]', me=png(FACE_RGB), card=png(BLANK_RGB))
     with Verifier(settings_in(tmp_path), detectors=usual()) as verifier:
         assert set(verifier.verify(sent).inputs) == {"me.png", "card.png", "card.png (document 2)"}
+
+
+def test_the_files_of_a_chip_reach_the_detectors_under_limits_and_are_hashed(tmp_path: Path, inbox: Path) -> None:
+    (inbox / "sod.bin").write_bytes(b"sod")
+    (inbox / "dg1.bin").write_bytes(b"dg1")
+    toml = 'selfie = "me.png"\ndocument = "card.png"\nchip = { sod = "sod.bin", dg1 = "dg1.bin" }'
+    sent = submission(inbox, toml, me=png(FACE_RGB), card=png(BLANK_RGB))
+    settings = settings_in(tmp_path)
+    with Verifier(settings, detectors=usual()) as verifier:
+        decision, evidence = verifier.examine(sent)
+    assert evidence.chip == {"sod": b"sod", "dg1": b"dg1"}
+    assert decision.inputs["dg1.bin"] == hashlib.sha256(b"dg1").hexdigest()
+    small = settings.model_copy(update={"limits": settings.limits.model_copy(update={"max_chip_bytes": 2})})
+    with Verifier(small, detectors=usual()) as verifier, pytest.raises(LimitError, match="chip sod"):
+        verifier.verify(sent)
 
 
 def test_a_closed_verifier_judges_nothing(tmp_path: Path) -> None:

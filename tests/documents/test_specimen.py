@@ -82,6 +82,9 @@ def test_same_picture_same_lines(portrait_rgb: UInt8Array) -> None:
     first, second = read_text(page), read_text(page)
     assert [line.text for line in first] == [line.text for line in second]
     assert all(0.0 <= line.confidence <= 1.0 for line in first)
+    assert all(len(line.chances) == len(line.text) for line in first)
+    zone_line = next(line for line in first if "<<" in line.text)
+    assert "".join(max(chances, key=chances.__getitem__) for chances in zone_line.chances) == zone_line.text.upper()
 
 
 def test_a_row_split_by_gaps_is_joined_from_left_to_right() -> None:
