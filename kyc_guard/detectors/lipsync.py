@@ -56,12 +56,14 @@ class Lipsync:
             return absent
         if not speech_installed():
             return abstain(self, NOT_INSTALLED)
+        asked = evidence.submission.challenge is not None and evidence.submission.challenge.phrase is not None
         found = self._agreement(evidence)
         if isinstance(found, Reason):
-            asked = evidence.submission.challenge is not None and evidence.submission.challenge.phrase is not None
             unanswered = (Reason("lipsync_not_judged", "a phrase was asked"),) if asked else ()
             return abstain(self, found, *unanswered)
         lips, agreement, heard = found
+        if not asked and lips.travel < self.policy.gate("lipsync_still_travel"):
+            return abstain(self, Reason("lipsync_other_voice", "somebody speaks while this mouth is still, but nobody was asked to speak"))
         logit = self.weights["offset"] + sum(self.weights[name] * agreement.figures[name] for name in FIGURES)
         score = Platt(1.0, 0.0)(logit)
         return Signal(

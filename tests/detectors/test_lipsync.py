@@ -71,15 +71,23 @@ def test_hostile_sound_is_not_judged_and_the_reason_says_why(kind: type[Lipsync 
     assert codes(signal) == [code if code.startswith("sound") else f"{judge.name}_{code}"]
 
 
+ASKED = Submission("s", challenge=Challenge(phrase="seven two nine"))
+
+
 def test_where_a_phrase_was_asked_an_unjudged_clip_is_to_be_sent_again() -> None:
-    asked = Submission("s", challenge=Challenge(phrase="seven two nine"))
-    signal = detector()(replace(speaking(), submission=asked, audio=RNG.normal(0, 0.1, 4 * RATE_HZ).astype(np.float32)))
+    signal = detector()(replace(speaking(), submission=ASKED, audio=RNG.normal(0, 0.1, 4 * RATE_HZ).astype(np.float32)))
     assert codes(signal) == ["lipsync_no_speech", "lipsync_not_judged"]
     assert detector().policy.reasons["lipsync_not_judged"] == "retry"
 
 
-def test_a_still_mouth_with_a_voice_is_flagged_and_named() -> None:
+def test_a_voice_beside_a_still_mouth_is_no_finding_where_nobody_was_asked_to_speak() -> None:
     signal = detector()(speaking(still=True))
+    assert signal.score is None
+    assert codes(signal) == ["lipsync_other_voice"]
+
+
+def test_a_still_mouth_with_a_voice_is_flagged_and_named_where_a_phrase_was_asked() -> None:
+    signal = detector()(replace(speaking(still=True), submission=ASKED))
     assert signal.score is not None
     assert signal.score >= detector().suspected_at
     assert codes(signal) == ["lipsync_still_mouth"]
