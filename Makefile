@@ -32,7 +32,7 @@ check-light: $(VENV)/dev.ok
 train: $(VENV)/train.ok  ## shared data -> weights/ (see training/README.md)
 	$(BIN)/python -m training all
 
-bench: $(VENV)/core.ok  ## speed of nets and of whole submissions
+bench: $(VENV)/dev.ok  ## speed of nets and of whole submissions
 	$(BIN)/python -m benchmarks.throughput
 
 $(VENV)/python.ok:
