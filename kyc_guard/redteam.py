@@ -48,12 +48,7 @@ _SKIPPED = ".skipped"
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """A bona fide submission.
-
-    Attributes:
-        folder: its name among the files: a number and what of its id fits a file name. person: its subject, or else its id.
-        facts: what a manifest row says beside the files.
-    """
+    """A bona fide submission; ``folder`` is its name among the files, ``facts`` what a manifest row says beside the files."""
 
     folder: str
     id: str
@@ -343,8 +338,11 @@ def _brief(line: Mapping[str, Any] | None, policy: Policy) -> dict[str, Any] | N
 
 def _stops(line: Mapping[str, Any], policy: Policy) -> set[str]:
     """The reason codes of a result line that keep it from being accepted."""
-    if line["outcome"] == Outcome.ACCEPT:
-        return set()
+    return set() if line["outcome"] == Outcome.ACCEPT else _weighty(line, policy)
+
+
+def _weighty(line: Mapping[str, Any], policy: Policy) -> set[str]:
+    """The reason codes that may keep a submission from being accepted, whether or not they did so here."""
     codes = {line["error"]["type"]} if line["outcome"] == batch.ERROR else {reason["code"] for reason in line["reasons"]}
     return {code for code in codes if policy.reasons.get(code) is not Outcome.ACCEPT}
 
@@ -376,7 +374,7 @@ def _verdict(task: Task, file: Path, lines: Mapping[str, Mapping[str, Any]], pol
     beside = [f"{task.original.folder}-{against}"]
     if tool.as_donor and task.donor is not None:
         beside.append(f"{task.donor.folder}-original")
-    known = set().union(*(_stops(lines[name], policy) for name in beside if name in lines))
+    known = set().union(*(_weighty(lines[name], policy) for name in beside if name in lines))
     stopped_by = sorted(_stops(line, policy) - known)
     unsure = any(_is_suspicion(code, policy) for code in known)
     verdict = "stopped" if stopped_by else "undecided" if unsure else "through"

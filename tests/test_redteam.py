@@ -237,6 +237,8 @@ def line(outcome: str, *codes: str) -> dict[str, Any]:
         (line("retry", "no_document"), line("review", "no_document", "suspected_together"), "stopped", ["suspected_together"]),
         (line("review", "injection_suspected"), line("review", "injection_suspected"), "undecided", []),
         (line("review", "injection_suspected"), line("reject", "injection_suspected", "x_suspected"), "stopped", ["x_suspected"]),
+        # A check that is optional and was not asked: said of both, and no reason of the verdict.
+        (line("accept", "no_audio"), line("review", "no_audio", "x_suspected"), "stopped", ["x_suspected"]),
         # What the policy calls informative stops nothing.
         (line("accept"), line("retry", "informative", "no_face"), "stopped", ["no_face"]),
     ],
