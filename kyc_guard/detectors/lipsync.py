@@ -20,9 +20,9 @@ from kyc_guard.errors import ConfigError
 from kyc_guard.faces.mouth import Mouth
 from kyc_guard.runtime import Net
 from kyc_guard.speech.agreement import FIGURES, Agreement, Lips, agree, envelope_db, net_input
-from kyc_guard.speech.hearing import NOT_INSTALLED, SPEECH_STEP_S, ear, speech_installed
+from kyc_guard.speech.hearing import ENCODED_HZ, NOT_INSTALLED, SPEECH_STEP_S, ear, speech_installed
 from kyc_guard.speech.recording import unfit_sound
-from kyc_guard.types import Evidence, Modality, Reason, Signal
+from kyc_guard.types import Evidence, Float64Array, Modality, Reason, Signal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,12 +80,7 @@ class Lipsync:
                 "mouth_travel": round(lips.travel, 4),
                 **{name: round(value, 3) for name, value in heard.items()},
             },
-            artefacts={
-                "lag_curve": np.nan_to_num(agreement.curve).astype(np.float32),
-                "mouth_opening": lips.rows[:, 0].astype(np.float32),
-                "mouth_expected": agreement.expected[:, 0].astype(np.float32),
-                "sound_level_db": agreement.level_db.astype(np.float32),
-            },
+            artefacts=_curves(lips, agreement),
         )
 
     def _agreement(self, evidence: Evidence) -> tuple[Lips, Agreement, Mapping[str, float]] | Reason:
@@ -123,3 +118,16 @@ class Lipsync:
             way = "after" if agreement.lag_s > 0 else "before"
             return (Reason("lipsync_shifted", f"the lips come {abs(agreement.lag_s):.2f} s {way} the sound"),)
         return (Reason("lipsync_differs", f"correlation {agreement.figures['near']:.2f} with the lips this sound asks for"),)
+
+
+def _curves(lips: Lips, agreement: Agreement) -> dict[str, Float64Array]:
+    """For the reviewer: mouth, what the sound asks of it, and level over time; agreement over lags."""
+    count = len(agreement.expected)
+    return {
+        "times_s": lips.start_s + np.arange(count) / ENCODED_HZ,
+        "mouth_opening": lips.rows[:count, 0],
+        "mouth_expected": agreement.expected[:, 0],
+        "sound_level_db": agreement.level_db,
+        "lags_s": agreement.lags_s,
+        "agreement": np.nan_to_num(agreement.curve),
+    }

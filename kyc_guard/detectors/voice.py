@@ -79,7 +79,11 @@ class Voice:
             species="synthetic_speech" if score >= self.suspected_at else None,
             reasons=named if score >= self.suspected_at else (),
             facts=self._facts(figures, parts, speech_s) | {"bandwidth_hz": round(bandwidth_hz(audio))},
-            artefacts={"speech": speech, "spectrum_db": _spectrum_db(spectrogram(audio))},
+            artefacts={
+                "times_s": np.arange(len(speech)) * SPEECH_STEP_S,
+                "speech": speech,
+                "spectrum_db": _spectrum_db(spectrogram(audio)),
+            },
         )
 
     def _parts(self, figures: Float64Array) -> dict[str, float]:

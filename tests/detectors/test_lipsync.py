@@ -103,9 +103,10 @@ def test_lips_that_come_late_are_less_likely_and_their_lag_is_found() -> None:
 
 def test_the_curves_for_the_reviewer_are_finite_and_as_long_as_one_another() -> None:
     curves = detector()(speaking()).artefacts
-    assert set(curves) == {"lag_curve", "mouth_opening", "mouth_expected", "sound_level_db"}
     assert all(c.ndim == 1 and np.isfinite(c).all() for c in curves.values())
-    assert len({len(curves[k]) for k in ("mouth_opening", "mouth_expected", "sound_level_db")}) == 1
+    assert {len(curves[k]) for k in ("mouth_opening", "mouth_expected", "sound_level_db")} == {len(curves["times_s"])}
+    assert len(curves["agreement"]) == len(curves["lags_s"])
+    assert curves["lags_s"][int(np.argmax(curves["agreement"]))] == detector()(speaking()).facts["lag_s"]
 
 
 def _without_face(evidence: Evidence) -> Evidence:
