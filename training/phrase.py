@@ -16,7 +16,10 @@ import random
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +28,13 @@ from sklearn.linear_model import LogisticRegression
 
 from kyc_guard.calibration import Platt
 from kyc_guard.config import Limits, Policy, Sampling, Settings
-from kyc_guard.detectors.phrase import margin
+from kyc_guard.detectors.phrase import Margins
 from kyc_guard.faces.following import follow_face
 from kyc_guard.faces.mouth import Mouth
 from kyc_guard.media import AUDIO_RATE_HZ, read_audio, read_clip
 from kyc_guard.reports.metrics import auc, clopper_pearson
 from kyc_guard.speech.hearing import ear
-from kyc_guard.speech.lips import DECOYS
+from kyc_guard.speech.lips import DECOYS, LipReader
 from kyc_guard.speech.listening import Listener
 from kyc_guard.speech.words import Language, language
 from kyc_guard.types import Float32Array, Float64Array
@@ -41,19 +44,28 @@ from training.thresholds import THRESHOLDS, write_table
 
 WEIGHTS = THRESHOLDS.parent
 _PHRASE_WORDS = 6
-_WRONG = 25
+_WRONG = 8
 """Other phrases every piece of a clip is held against."""
-_REVIEW_BPCER = 0.03
-"""Share of right phrases of the calibration part that lie beyond the review point."""
+_FITTING = {"made calibration", "clips train"}
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One recording held against one phrase."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """One recording to be held against one phrase."""
 
     part: str
     kind: str
     """right, changed (one word) or wrong (another phrase)."""
+    audio: Float32Array
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What came of a trial."""
+
+    part: str
+    kind: str
     margin: float
     confidence: float
 
@@ -112,36 +124,35 @@ def made(config: Mapping[str, Any], part: str) -> Iterator[tuple[Float32Array, t
         yield espoken(words, config["made"][part][number % len(config["made"][part])], chance), words
 
 
-def held_against(judged: Iterator[tuple[Float32Array, tuple[str, ...]]], part: str, config: Mapping[str, Any]) -> list[Case]:
+def held_against(recordings: Iterator[tuple[Float32Array, tuple[str, ...]]], part: str) -> Iterator[Trial]:
     """Every recording against its words and against them with one changed."""
-    chance, cases = random.Random(f"changed {part}"), []
-    for audio, words in judged:
-        cases.append(heard(audio, words, part, "right", config))
-        cases.append(heard(audio, changed(words, language(), chance), part, "changed", config))
-    return cases
+    chance = random.Random(f"changed {part}")
+    for audio, words in recordings:
+        yield Trial(part, "right", audio, words)
+        yield Trial(part, "changed", audio, changed(words, language(), chance))
 
 
-def cut(clips: Sequence[Spoken], config: Mapping[str, Any]) -> list[Case]:
+def cut(clips: Sequence[Spoken]) -> Iterator[Trial]:
     """Six-word pieces of the shared clips against their own words, one changed, and the words of other clips."""
-    chance, cases = random.Random("cut"), []
+    chance = random.Random("cut")
     whole = [(c, i) for c in clips for i in range(0, len(c.words) - _PHRASE_WORDS + 1, 3)]
     for clip, first in whole:
         words, spans = clip.words[first : first + _PHRASE_WORDS], clip.spans_s[first : first + _PHRASE_WORDS]
         audio = clip.audio[max(0, round((spans[0][0] - 0.05) * AUDIO_RATE_HZ)) : round((spans[-1][1] + 0.05) * AUDIO_RATE_HZ)]
         part = f"clips {clip.split}"
-        cases.append(heard(audio, words, part, "right", config))
-        cases.append(heard(audio, changed(words, language(), chance), part, "changed", config))
+        yield Trial(part, "right", audio, words)
+        yield Trial(part, "changed", audio, changed(words, language(), chance))
         elsewhere = [(c, i) for c, i in whole if not set(c.words[i : i + _PHRASE_WORDS]) & set(words)]
         for other, at in chance.sample(elsewhere, min(_WRONG, len(elsewhere))):
-            cases.append(heard(audio, other.words[at : at + _PHRASE_WORDS], part, "wrong", config))
-    return cases
+            yield Trial(part, "wrong", audio, other.words[at : at + _PHRASE_WORDS])
 
 
-def heard(audio: Float32Array, words: Sequence[str], part: str, kind: str, config: Mapping[str, Any]) -> Case:
-    how = config["listener"]
-    found = Listener(ear()).hear(audio, words, language(), int(how["near_words"]))
-    worst = min(margin(w.near_ratio, w.free_ratio, float(how["free_margin"])) for w in found.words)
-    return Case(part, kind, worst, found.confidence)
+def heard(trial: Trial, how: Mapping[str, Any]) -> Case:
+    # Fewer rivals can only flatter a phrase: a wrong one that fails against one near word each would fail against all.
+    near = 1 if trial.kind == "wrong" else int(how["near_words"])
+    found = Listener(ear()).hear(trial.audio, trial.words, language(), near)
+    margins = Margins(float(how["free_margin"]), float(how["fit_margin"]))
+    return Case(trial.part, trial.kind, margins.of(found), found.confidence)
 
 
 def platt(right: Float64Array, wrong: Float64Array) -> Platt:
@@ -150,6 +161,14 @@ def platt(right: Float64Array, wrong: Float64Array) -> Platt:
     y = np.repeat([0, 1], [len(right), len(wrong)])
     fit = LogisticRegression(C=1.0, class_weight="balanced").fit(x, y)
     return Platt(float(fit.coef_[0, 0]), float(fit.intercept_[0]))
+
+
+def balanced(cases: Sequence[Case]) -> float:
+    """The margin at which as many right phrases fall short as changed ones get by: the middle of the range where that is least."""
+    right, wrong = (np.array([c.margin for c in cases if c.kind == kind]) for kind in ("right", "changed"))
+    limits = np.linspace(-3.0, 3.0, 121)
+    worse = np.array([max((right <= limit).mean(), (wrong > limit).mean()) for limit in limits])
+    return float(np.median(limits[worse == worse.min()]))
 
 
 def counted(cases: Sequence[Case], limit: float, least_confidence: float) -> dict[str, Any]:
@@ -192,18 +211,31 @@ def recorded(folder: Path) -> Iterator[tuple[Float32Array, tuple[str, ...]]]:
             yield audio, tuple(path.stem.split(".")[-1].split("_"))
 
 
+def fit_lips(clips: Sequence[Spoken], how: Mapping[str, Any]) -> tuple[list[Lipped], LipReader]:
+    """How well lips are read out of person, and the reader of everybody's."""
+    spoken = everyday([w for c in clips for w in c.words] + list(language().sounds))
+    labels = placed(clips, spoken, how)
+    return out_of_person(clips, labels, spoken, how, int(how["window_shapes"])), reader_of(clips, labels, how)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--spoken", type=Path, help="Folder of recordings named by their words; only reported.")
+    parser.add_argument("--cases", type=Path, help="JSON to write every trial's outcome to.")
+    parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     config = tomllib.loads(args.config.read_text(encoding="utf-8"))
     clips = utterances(args.data, config)
-    spoken = everyday([w for c in clips for w in c.words] + list(language().sounds))
-    labels = placed(clips, spoken, config["lips"])
-    lips = out_of_person(clips, labels, spoken, config["lips"], int(config["lips"]["window_shapes"]))
-    reader = reader_of(clips, labels, config["lips"])
+    trials = [*held_against(made(config, "calibration"), "made calibration"), *held_against(made(config, "validation"), "made validation")]
+    trials += [*cut(clips), *(held_against(recorded(args.spoken), "recorded") if args.spoken else ())]
+    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+        waiting = pool.map(partial(heard, how=config["listener"]), trials, chunksize=8)
+        lips, reader = fit_lips(clips, config["lips"])
+        cases = list(waiting)
+    if args.cases:
+        args.cases.write_text(json.dumps([asdict(c) for c in cases]), encoding="utf-8")
     path = WEIGHTS / "phrase_lips.npz"
     np.savez(path, shapes=np.array(reader.shapes), means=reader.means.astype(np.float32), precision=reader.precision.astype(np.float32))
     command = "python -m training.phrase training/configs/phrase.toml"
@@ -216,20 +248,14 @@ def main() -> None:
     write_table(WEIGHTS / "manifest.toml", "phrase_lips", {**entry, "card": "cards/phrase.md", "command": command})
     print(json.dumps(lipped(lips), indent=1), flush=True)
 
-    cases = held_against(made(config, "calibration"), "made calibration", config) + cut([c for c in clips if c.split == "train"], config)
-    fitting = list(cases)
-    cases += held_against(made(config, "validation"), "made validation", config) + cut([c for c in clips if c.split != "train"], config)
-    if args.spoken:
-        cases += held_against(recorded(args.spoken), "recorded", config)
+    fitting = [c for c in cases if c.part in _FITTING]
     least = Policy.load(Settings().policy_path).gate("phrase_min_confidence")
     words = platt(*(np.array([-c.margin for c in fitting if (c.kind == "right") is right]) for right in (True, False)))
     alone = platt(np.array([-p.right[0] for p in lips]), np.array([-w[0] for p in lips for w in p.wrong]))
-    right = sorted(c.margin for c in fitting if c.kind == "right" and c.confidence >= least)
-    limit = right[int(_REVIEW_BPCER * len(right))]
+    limit = balanced(fitting)
     table = {
         "command": command,
-        "free_margin": float(config["listener"]["free_margin"]),
-        "near_words": int(config["listener"]["near_words"]),
+        **config["listener"],
         "words": {"calibration": {"slope": words.slope, "offset": words.offset}},
         "lips": {"calibration": {"slope": alone.slope, "offset": alone.offset}, "decoys": DECOYS, **lipped(lips)},
         "points": {"review": words(-limit)},

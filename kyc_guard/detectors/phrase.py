@@ -26,12 +26,32 @@ from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.speech.drawing import timeline
 from kyc_guard.speech.hearing import SPEECH_STEP_S, ear, speech_installed
 from kyc_guard.speech.lips import LipRead, LipReader, lip_features
-from kyc_guard.speech.listening import MAX_S, Heard, Listener
+from kyc_guard.speech.listening import MAX_S, Heard, HeardWord, Listener
 from kyc_guard.speech.words import Language, language
 from kyc_guard.types import Evidence, Modality, Reason, Signal
 
 CEILING = 12.0
 """Log ratios beyond this say no more: the decoder's probabilities are not that good. A unit of measure, not a gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """By how much the asked phrase is likelier than any other, in natural logs.
+
+    Attributes:
+        free: free writing prefers common words, so its own must be likelier by this to count as level.
+        fit: the mean log-probability of a word from which the whole phrase counts as level.
+    """
+
+    free: float
+    fit: float
+
+    def of_word(self, word: HeardWord) -> float:
+        return float(np.clip(min(word.near_ratio, word.free_ratio + self.free), -CEILING, CEILING))
+
+    def of(self, heard: Heard) -> float:
+        """Of the phrase: that of its worst word, or of the whole where that is worse: another phrase may have no rival for some word."""
+        return max(min(*map(self.of_word, heard.words), heard.fit + self.fit), -CEILING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +69,7 @@ class Phrase:
 
     language: Language
     reader: LipReader
-    free_margin: float
+    margins: Margins
     near_words: int
     words: Platt
     lips: Platt
@@ -62,7 +82,8 @@ class Phrase:
     def load(cls, bundle: Bundle) -> Self:
         table = bundle.thresholds.table("phrase")
         try:
-            free_margin, near_words = float(table["free_margin"]), int(table["near_words"])
+            margins = Margins(float(table["free_margin"]), float(table["fit_margin"]))
+            near_words = int(table["near_words"])
             words, lips = table["words"], table["lips"]
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{bundle.thresholds.path}: [phrase] lacks {error}. Remedy: python -m training.phrase") from error
@@ -70,7 +91,7 @@ class Phrase:
         return cls(
             language=spoken,
             reader=LipReader.load(bundle.weights.get("phrase_lips").path, spoken),
-            free_margin=free_margin,
+            margins=margins,
             near_words=near_words,
             words=Platt.from_table(words, "phrase.words"),
             lips=Platt.from_table(lips, "phrase.lips"),
@@ -142,23 +163,20 @@ class Phrase:
         words = () if sound.heard is None else sound.heard.words
         score: float | None = None
         if sound.heard is not None:
-            margins = [margin(w.near_ratio, w.free_ratio, self.free_margin) for w in words]
+            ahead = self.margins.of(sound.heard)
             # Two witnesses: their log-odds add.
-            log_odds = self.words.slope * -min(margins) + self.words.offset
+            log_odds = self.words.slope * -ahead + self.words.offset
             log_odds += 0.0 if lips is None else self.lips.slope * -lips + self.lips.offset
             score = 1.0 / (1.0 + math.exp(-log_odds))
             reasons += [
                 Reason("phrase_wrong_word", f"{w.word!r} was asked; {w.free or w.near!r} is likelier there")
-                for w, ahead in zip(words, margins, strict=True)
-                if ahead < 0
+                for w in words
+                if self.margins.of_word(w) < 0
             ]
-            facts |= _told(sound.heard, sound.start_s) | {"margin": round(min(margins), 2)}
+            facts |= _told(sound.heard, sound.start_s) | {"margin": round(ahead, 2), "fit": round(sound.heard.fit, 2)}
         elif lips is not None:
             score = self.lips(-lips)
-        spans = [
-            (w.word, w.start_s + sound.start_s, w.end_s + sound.start_s, margin(w.near_ratio, w.free_ratio, self.free_margin))
-            for w in words
-        ]
+        spans = [(w.word, w.start_s + sound.start_s, w.end_s + sound.start_s, self.margins.of_word(w)) for w in words]
         artefacts["timeline"] = timeline(evidence.audio, mouth, spans)
         return Signal(
             detector=self.name,
@@ -169,13 +187,6 @@ class Phrase:
             facts=MappingProxyType(facts),
             artefacts=MappingProxyType(artefacts),
         )
-
-
-def margin(near_ratio: float, free_ratio: float, free_margin: float) -> float:
-    """By how much a word is likelier than any other, at most `CEILING`. Free writing prefers common words, so its own must be likelier
-    by ``free_margin`` to count as level.
-    """
-    return float(np.clip(min(near_ratio, free_ratio + free_margin), -CEILING, CEILING))
 
 
 def _told(heard: Heard, start_s: float) -> dict[str, Any]:

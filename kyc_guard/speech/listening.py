@@ -59,11 +59,13 @@ class Heard:
 
     Attributes:
         words: the expected ones, in order.
+        fit: mean log-probability of the expected words, -1 to -3 of what was said, -5 and less of another phrase.
         free: what the model writes by itself.
         confidence: mean log-probability of its tokens; near 0 for clear speech.
     """
 
     words: tuple[HeardWord, ...]
+    fit: float
     free: str
     confidence: float
 
@@ -105,7 +107,7 @@ class Listener:
                     free=free_best,
                 )
             )
-        return Heard(tuple(words), free, confidence)
+        return Heard(tuple(words), float(np.mean(chances)), free, confidence)
 
     def spans_s(self, audio: Float32Array, words: Sequence[str]) -> list[tuple[float, float]]:
         """From when to when each word is said, if these are the words; as accurate as the decoder's attention, a tenth of a second."""
