@@ -87,7 +87,7 @@ class Trial:
     holds: bool
     """Every check digit does."""
     certainty: float
-    """Chance of the least certain character among the fields no check digit stands over."""
+    """Chance of the least certain character where no check digit decides; see `Mrz.confidence`."""
     repaired: int
     cpu_ms: float
 
@@ -97,7 +97,7 @@ class Trial:
         if read is None:
             return cls(truth.format, found=False, wrong=fields, holds=False, certainty=0.0, repaired=0, cpu_ms=cpu_ms)
         wrong = tuple(f for f in fields if getattr(read, f) != getattr(truth, f))
-        certainty = min(read.confidence.get(f, 1.0) for f in ("names", "issuing_state", "nationality", "sex"))
+        certainty = min(read.confidence.get(f, 1.0) for f in ("names", "document_number", "issuing_state", "nationality", "sex"))
         return cls(truth.format, True, wrong, not read.failed_checks, certainty, read.repaired, cpu_ms)
 
     def accepted(self, least: float) -> bool:

@@ -184,8 +184,8 @@ def _reasons(zone: Mrz | None, sources: Sequence[Identity], today: date, *, has_
 
 
 def _unsure(zone: Mrz, agreements: _Agreements, limits: Limits) -> Iterator[Reason]:
-    """Fields no check digit stands over, doubtfully read, and confirmed by nothing else."""
-    for field in ("surname", "given_names", "issuing_state", "nationality", "sex"):
+    """Fields that were doubtfully read where no check digit decides, and confirmed by nothing else."""
+    for field in ("surname", "given_names", "document_number", "issuing_state", "nationality", "sex"):
         told = [agreements.printed.get(field), *(fields_.get(field) for _, _, fields_ in agreements.crossed)]
         if zone.confidence.get("names" if field in {"surname", "given_names"} else field, 1.0) < limits.character and (
             Agreement.SAME not in told

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from kyc_guard.documents.dates import PartialDate, zone_date
 from kyc_guard.documents.names import transliterate
-from kyc_guard.documents.zone_layouts import ALPHABET, FILLER, FORMATS, Format, check_digit
+from kyc_guard.documents.zone_layouts import ALPHABET, FILLER, FORMATS, Format, character_value, check_digit
 from kyc_guard.documents.zone_repair import Chances, repair, settle, weighed_chances
 
 _ALPHABET = frozenset(ALPHABET)
@@ -198,9 +198,18 @@ def _confidence(layout: Format, final: Sequence[str], chances: Sequence[Chances]
     for field in layout.fields:
         text = final[field.line][field.start : field.stop].rstrip(FILLER)
         row = zip(text, chances[field.line][field.start :], strict=False)
-        weighed = (weighed_chances(field.kind, chance).get(c, 0.0) for c, chance in row)
-        found[field.name] = min(weighed, default=1.0)
+        certain = (_certainty(c, weighed_chances(field.kind, chance), checked=field.check is not None) for c, chance in row)
+        found[field.name] = min(certain, default=1.0)
     return found
+
+
+def _certainty(character: str, chances: Mapping[str, float], *, checked: bool) -> float:
+    """Chance of a character; under a check digit only what the digit cannot tell from it speaks against it, such as G against 6."""
+    here = chances.get(character, 0.0)
+    if not checked:
+        return here
+    alike = sum(p for c, p in chances.items() if (character_value(c) - character_value(character)) % 10 == 0)
+    return here / alike if alike else 0.0
 
 
 def _document_number(layout: Format, lines: Sequence[str], raw: Mapping[str, str]) -> tuple[str, str, bool]:

@@ -138,6 +138,12 @@ def test_the_least_certain_character_of_each_field_is_told() -> None:
     assert zone is not None
     assert plain is not None
     assert (zone.confidence["nationality"], zone.confidence["names"]) == (0.5, 0.7)
+    # The digit decides between 6 and 8, but not between 6 and G.
+    lines = _with(document_number="L6")
+    for other, certainty in (("8", 1.0), ("G", 0.7)):
+        read = parse(lines, today=TODAY, chances=_chances(lines, {1: {"6": 0.7, other: 0.3}}))
+        assert read is not None
+        assert read.confidence["document_number"] == pytest.approx(certainty)
     assert plain.confidence == {}
 
 
