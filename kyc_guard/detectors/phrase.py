@@ -164,9 +164,9 @@ class Phrase:
         score: float | None = None
         if sound.heard is not None:
             ahead = self.margins.of(sound.heard)
-            # Two witnesses: their log-odds add.
             log_odds = self.words.slope * -ahead + self.words.offset
-            log_odds += 0.0 if lips is None else self.lips.slope * -lips + self.lips.offset
+            if lips is not None:  # they may add suspicion, not take it away: five right words of six look right
+                log_odds += max(self.lips.slope * -lips + self.lips.offset, 0.0)
             score = 1.0 / (1.0 + math.exp(-log_odds))
             reasons += [
                 Reason("phrase_wrong_word", f"{w.word!r} was asked; {w.free or w.near!r} is likelier there")

@@ -100,7 +100,7 @@ class LipReader:
             ``None`` when a word's sounds are not known or there is too little time to say it.
         """
         made = [language.mouth_of(word) for word in phrase]
-        if not made or any(shapes is None for shapes in made):
+        if not made or any(shapes is None for shapes in made) or len(read.fits) < 2:
             return None
         chance = random.Random(" ".join(phrase))  # the same phrase meets the same decoys  # noqa: S311
         decoys = [_like(phrase, language, chance) for _ in range(DECOYS)]

@@ -213,6 +213,19 @@ def forbids(signal: Signal) -> bool:
     return any(POLICY.reasons[r.code] is not Outcome.ACCEPT for r in signal.reasons)
 
 
+@pytest.mark.parametrize(("ratio", "changes"), [(9.0, False), (-9.0, True)])
+def test_lips_add_suspicion_and_never_take_it_away(monkeypatch: pytest.MonkeyPatch, ratio: float, changes: bool) -> None:
+    hears(monkeypatch, *[RIGHT] * 5, (-6.0, float("inf")))
+    monkeypatch.setattr(LipReader, "log_ratio", lambda *_: None)
+    without = detector()(talking(audio=voice())).score
+    monkeypatch.setattr(LipReader, "log_ratio", lambda *_: ratio)
+    with_lips = detector()(talking(audio=voice())).score
+    assert without is not None
+    assert with_lips is not None
+    assert (with_lips > without) is changes
+    assert with_lips >= without
+
+
 # ---- the real ear
 
 

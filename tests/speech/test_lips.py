@@ -48,6 +48,7 @@ def test_the_same_lips_and_words_give_the_same_answer() -> None:
 def test_too_little_time_or_unknown_words_are_not_judged() -> None:
     short = LipRead(np.arange(8) / 25, np.zeros((8, len(SHAPES))))
     assert READER.log_ratio(short, PHRASE, ENGLISH) is None
+    assert READER.log_ratio(LipRead(np.zeros(0), np.zeros((0, len(SHAPES)))), PHRASE, ENGLISH) is None
     assert READER.log_ratio(said(PHRASE), ("xylophone",), ENGLISH) is None
     assert READER.log_ratio(said(PHRASE), (), ENGLISH) is None
     assert READER.log_ratio(said(PHRASE), PHRASE, ENGLISH, [(9.0, 9.1)] * 6) is None, "heard when nothing was seen"
