@@ -46,6 +46,7 @@ WEIGHTS = THRESHOLDS.parent
 _PHRASE_WORDS = 6
 _WRONG = 8
 """Other phrases every piece of a clip is held against."""
+_CAUGHT = 0.95
 _FITTING = {"made calibration", "clips train"}
 
 
@@ -163,12 +164,10 @@ def platt(right: Float64Array, wrong: Float64Array) -> Platt:
     return Platt(float(fit.coef_[0, 0]), float(fit.intercept_[0]))
 
 
-def balanced(cases: Sequence[Case]) -> float:
-    """The margin at which as many right phrases fall short as changed ones get by: the middle of the range where that is least."""
-    right, wrong = (np.array([c.margin for c in cases if c.kind == kind]) for kind in ("right", "changed"))
-    limits = np.linspace(-3.0, 3.0, 121)
-    worse = np.array([max((right <= limit).mean(), (wrong > limit).mean()) for limit in limits])
-    return float(np.median(limits[worse == worse.min()]))
+def review_margin(cases: Sequence[Case]) -> float:
+    """The lowest margin at which `_CAUGHT` of the phrases with one word changed fall short."""
+    got_by = sorted((c.margin for c in cases if c.kind == "changed"), reverse=True)
+    return got_by[int((1 - _CAUGHT) * len(got_by))]
 
 
 def counted(cases: Sequence[Case], limit: float, least_confidence: float) -> dict[str, Any]:
@@ -252,7 +251,7 @@ def main() -> None:
     least = Policy.load(Settings().policy_path).gate("phrase_min_confidence")
     words = platt(*(np.array([-c.margin for c in fitting if (c.kind == "right") is right]) for right in (True, False)))
     alone = platt(np.array([-p.right[0] for p in lips]), np.array([-w[0] for p in lips for w in p.wrong]))
-    limit = balanced(fitting)
+    limit = review_margin(fitting)
     table = {
         "command": command,
         **config["listener"],

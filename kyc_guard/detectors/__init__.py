@@ -9,7 +9,8 @@ from kyc_guard.detectors.injection import Injection
 from kyc_guard.detectors.lipsync import Lipsync
 from kyc_guard.detectors.liveness import Liveness
 from kyc_guard.detectors.match import Match
+from kyc_guard.detectors.phrase import Phrase
 from kyc_guard.detectors.protocol import Detector
 from kyc_guard.detectors.voice import Voice
 
-DETECTORS: tuple[type[Detector], ...] = (FaceAttack, Liveness, Document, Match, Injection, ChallengeResponse, Lipsync, Voice)
+DETECTORS: tuple[type[Detector], ...] = (FaceAttack, Liveness, Document, Match, Injection, ChallengeResponse, Phrase, Lipsync, Voice)
