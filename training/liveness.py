@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import argparse
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 
-from kyc_guard.config import Policy, Settings
+from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.detectors.liveness import SPECIES
 from kyc_guard.motion import GROUPS, POOLED_NAMES
 from kyc_guard.reports.metrics import auc, clopper_pearson
@@ -223,8 +226,6 @@ def _shipped(material: Material, families: Discriminant, slope: float, offset: f
 
 def _write_onnx(net: nn.Module, path: Path, figures: NDArray[np.float32]) -> None:
     """Write ``path``; raises ValueError if ONNX and torch differ by more than 1e-3."""
-    import onnxruntime as ort
-
     names = ["logit", "groups", "species"]
     axes = {n: {0: "batch"} for n in ("figures", *names)}
     probe = (torch.from_numpy(figures[:3]),)
@@ -284,6 +285,9 @@ def report(material: Material, config: Config) -> None:
         print(f"\n== {title}")
         for name, value in summary(part.table.rows, joined(heads)).items():
             print(f"{name:45s} {value}")
+    print("\n== the shipped net and its findings: called an attack at the review point, at the reject point")
+    for name, value in _called(table, Policy.load(Settings().policy_path)).items():
+        print(f"{name:45s} {value}")
     everything = {
         "all figures": POOLED_NAMES,
         **{f"without {g}": tuple(n for n in POOLED_NAMES if n not in members) for g, members in GROUPS.items()},
@@ -294,6 +298,29 @@ def report(material: Material, config: Config) -> None:
         print(f"{what:20s} {_own(train.only(names), held.only(names), how)}")
     bare = [Material(replace(m.table, figures=m.table.shortcuts), m.stills[:, :0], SHORTCUTS) for m in (train, held)]
     print(f"{'shortcuts':20s} {_own(bare[0], bare[1], how)}")
+
+
+def _called(table: Table, policy: Policy) -> dict[str, str]:
+    """Of each kind of validation clip, how many `kyc_guard.detectors.liveness` calls an attack by what ships in weights/.
+
+    Frozen and looped clips are counted over every split: nothing of them was fitted.
+    """
+    shipped = Thresholds.load(WEIGHTS / "thresholds.toml").table("liveness")
+    session = ort.InferenceSession(str(WEIGHTS / "liveness.onnx"), providers=["CPUExecutionProvider"])
+    logits = session.run(["logit"], {"figures": table.figures})[0].astype(np.float64)
+    spared = 1 - expit(shipped["calibration"]["slope"] * logits + shipped["calibration"]["offset"])
+    spared[table.frozen_s > policy.gate("liveness_max_frozen_s")] *= 1 - shipped["findings"]["frozen_clip"]
+    spared[table.repeats > policy.gate("liveness_max_repeats")] *= 1 - shipped["findings"]["looped_clip"]
+    counts: dict[str, list[float]] = defaultdict(list)
+    for row, score in zip(table.rows, 1 - spared, strict=True):
+        if row.split == "validation" or row.attack in STREAM_ATTACKS:
+            counts[f"{row.attack or f'real {row.attack_type}'}{' (reserved)' if row.held_out else ''}"].append(score)
+    out = {}
+    for kind, scores in sorted(counts.items()):
+        review, reject = (sum(s >= shipped["points"][point] for s in scores) for point in ("review", "reject"))
+        low, high = clopper_pearson(review, len(scores))
+        out[kind] = f"{review} of {len(scores)} [{low:.2f}, {high:.2f}], {reject}"
+    return out
 
 
 def _own(train: Material, held: Material, how: Weighing) -> str:

@@ -1,7 +1,8 @@
 """Is this clip a living face before a camera: what moves, how, and what a camera's noise does meanwhile.
 
-The figures are `kyc_guard.motion`'s; a small additive net weighs them group by group, so that a reviewer reads which group
-spoke. Two findings need no net: pixels that stand still and pixels that come back, which a sensor never gives.
+The figures are `kyc_guard.motion`'s; two linear discriminants, for shown pictures and for altered faces, weigh them group by group,
+so that a reviewer reads which group spoke. Two findings need no net: pixels that stand still and pixels that come back, which a
+sensor never gives.
 """
 
 from __future__ import annotations
@@ -129,9 +130,10 @@ class Liveness:
             )
         size = float(np.median([f.quality.size_px for f in near]))
         light = float(np.median([f.quality.brightness for f in near]))
+        # "not at least" instead of "below", so that what was not measured (NaN) is unfit.
         checks = (
-            ("face_too_small", size < gate("liveness_min_face_px"), f"{size:.0f} px wide"),
-            ("face_too_dark", light < gate("liveness_min_brightness"), f"brightness {light:.0f} of 255"),
+            ("face_too_small", not size >= gate("liveness_min_face_px"), f"{size:.0f} px wide"),
+            ("face_too_dark", not light >= gate("liveness_min_brightness"), f"brightness {light:.0f} of 255"),
         )
         return tuple(Reason(code, detail) for code, failed, detail in checks if failed)
 

@@ -93,6 +93,18 @@ def test_every_gate_abstains_with_its_reason(gate: str, value: float, code: str)
     assert codes(signal) == [code]
 
 
+@pytest.mark.parametrize(("figure", "code"), [("size_px", "face_too_small"), ("brightness", "face_too_dark")])
+def test_a_quality_that_was_not_measured_is_no_pass(figure: str, code: str) -> None:
+    whole = seen(waved)
+    assert whole.burst_track is not None
+    faces = tuple(
+        f and dataclasses.replace(f, quality=dataclasses.replace(f.quality, **{figure: float("nan")})) for f in whole.burst_track.faces
+    )
+    signal = detector()(dataclasses.replace(whole, burst_track=dataclasses.replace(whole.burst_track, faces=faces)))
+    assert signal.score is None
+    assert codes(signal) == [code]
+
+
 def test_noise_over_a_still_picture_is_too_still_to_judge_but_a_frozen_one_is_judged() -> None:
     gates = {"liveness_min_motion": Policy.load(Settings().policy_path).gate("liveness_min_motion")}
     assert codes(detector(**gates)(seen(still_noise))) == ["face_too_still"]
