@@ -8,8 +8,8 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,17 @@ from kyc_guard.config import Settings
 from kyc_guard.demo import portrait_rgb
 from kyc_guard.documents import specimen
 from kyc_guard.faces import track_faces
+from kyc_guard.faces.following import follow_face
 from kyc_guard.media import read_clip, read_image
 from kyc_guard.media.encode import jpeg
 from kyc_guard.pipeline import Verifier
-from kyc_guard.types import Modality, Submission, UInt8Array
+from kyc_guard.types import Challenge, Modality, Submission, UInt8Array
 
 _BIT_RATE = 1_600_000
 """A 10 s clip of 2 MB. Source: FACTS.md H3, 1.6 to 2.5 MB."""
+_ASKED = Challenge(actions=("turn_left", "open_mouth", "blink"), prompts_s=(0.1, 0.3, 0.5))
+"""What the portrait is asked, and does not do: following it costs the same."""
+_READ, _READ_ASKED = "decode the clip as sampled", "asked: decode the clip as sampled"
 
 
 def build(folder: Path, *, seconds: float = 10.0, fps: int = 30, size: tuple[int, int] = (1280, 720)) -> dict[str, Any]:
@@ -149,23 +153,60 @@ class _JudgeAlone:
 
 
 def stages(folder: Path, make: Callable[[Settings], Verifier], settings: Settings, *, rounds: int = 5) -> dict[str, dict[str, Any]]:
-    """Where the time of one submission goes, on one thread: each stage called by itself on the same evidence."""
+    """Where the time of one submission goes, on one thread: each stage called by itself on the same evidence, in turn with decoding.
+
+    Stages named "asked: ..." are those of a session that asks for actions, and come on top or instead.
+    """
     given = Submission.from_dir(folder)
     with make(settings.model_copy(update={"threads": 1})) as verifier:
         evidence = verifier.gather(given)
+        asked = verifier.gather(replace(given, challenge=_ASKED))
         assert evidence.clip is not None
+        assert asked.clip is not None
         assert isinstance(given.selfie, Path)
-        clip, ratio, limits = evidence.clip, verifier.bundle.policy.gate("other_face_ratio"), settings.limits
+        clip, motion_rgb, ratio, limits = (
+            evidence.clip,
+            asked.clip.motion_rgb,
+            verifier.bundle.policy.gate("other_face_ratio"),
+            settings.limits,
+        )
+        following = settings.sampling.model_copy(update={"motion_hz": settings.sampling.challenge_hz})
         selfie, pages = given.selfie, given.document
         calls: dict[str, Callable[[], object]] = {
+            "decode only": lambda: decode_all(selfie, to_rgb=False),
             "decode the document": lambda: [read_image(page, limits) for page in pages],
-            "decode the clip as sampled": lambda: read_clip(selfie, settings.sampling, limits),
+            _READ: lambda: read_clip(selfie, settings.sampling, limits),
             "find faces in the sampled frames": lambda: track_faces(clip.frames_rgb, other_face_ratio=ratio),
         }
         if any(Modality.CLIP in d.needs for d in verifier.detectors):
             calls["find faces in the burst"] = lambda: track_faces(clip.burst_rgb, other_face_ratio=ratio)
         calls |= {f"detector {d.name}": partial(d, evidence) for d in verifier.detectors}
+        calls[_READ_ASKED] = lambda: read_clip(selfie, following, limits)
+        calls["asked: follow the face"] = lambda: follow_face(motion_rgb)
+        calls |= {f"asked: detector {d.name}": partial(d, asked) for d in verifier.detectors if d.name == "challenge"}
         return rivals(calls, seconds=0.0, least=rounds, warm_up=1)
+
+
+def liveness_over_decoding(times: Mapping[str, Mapping[str, float]]) -> dict[str, float] | None:
+    """CPU time that liveness, injection and challenge add, over that of decoding every frame of the clip.
+
+    Frames for the burst and for following are decoding as well: reading counts where a session that asks makes it dearer
+    than decoding the clip once.
+
+    Args:
+        times: what `stages` gave.
+
+    Returns:
+        Ratios without and with actions; ``None`` where a stage was not measured.
+    """
+    plain = ("find faces in the burst", "detector liveness", "detector injection")
+    acting = ("asked: follow the face", "asked: detector challenge")
+    if not {*plain, *acting, _READ, _READ_ASKED, "decode only"} <= set(times):
+        return None
+    cpu = {name: t["cpu_ms"] for name, t in times.items()}
+    decoding, always = cpu["decode only"], sum(cpu[name] for name in plain)
+    asked = always + sum(cpu[name] for name in acting) + max(cpu[_READ_ASKED] - max(cpu[_READ], decoding), 0.0)
+    return {"without actions": always / decoding, "with actions": asked / decoding}
 
 
 def in_batch(folder: Path, scratch: Path, settings: Settings, *, count: int, workers: int) -> dict[str, Any]:

@@ -53,6 +53,22 @@ def test_the_whole_and_its_stages_are_timed(one: Path, tmp_path: Path) -> None:
     assert found["peak_memory_mb"] > 50
     stages = submission.stages(one, MakeRed(tmp_path), Settings(), rounds=1)
     assert {"decode the document", "decode the clip as sampled", "find faces in the sampled frames", "detector face_attack"} <= set(stages)
+    assert {"decode only", "asked: decode the clip as sampled", "asked: follow the face"} <= set(stages)
+    assert submission.liveness_over_decoding(stages) is None  # of three detectors none is there
+
+
+def test_what_liveness_adds_counts_finding_faces_for_it_and_reading_beyond_decoding_once() -> None:
+    stages = {
+        "decode only": times(100.0),
+        "decode the clip as sampled": times(40.0),
+        "find faces in the burst": times(20.0),
+        "detector liveness": times(15.0),
+        "detector injection": times(5.0),
+        "asked: decode the clip as sampled": times(130.0),
+        "asked: follow the face": times(50.0),
+        "asked: detector challenge": times(10.0),
+    }
+    assert submission.liveness_over_decoding(stages) == pytest.approx({"without actions": 0.4, "with actions": 1.3})
 
 
 def test_a_batch_is_timed_with_and_without_loading(one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +167,7 @@ FOUND: dict[str, Any] = {
             "peak_memory_mb": 700.0,
         },
         "stages": {"decode the document": times(10.0)},
+        "liveness": {"without actions": 0.55, "with actions": 1.7},
         "batch": [
             {"workers": 1, "total": 200, "took_s": 100.0, "errors": 0, "submissions_per_second": 2.0, "once_loaded_per_second": 2.1},
             {"workers": 2, "total": 200, "took_s": 50.0, "errors": 0, "submissions_per_second": 4.0, "once_loaded_per_second": 4.2},
@@ -162,7 +179,7 @@ FOUND: dict[str, Any] = {
 
 def test_goals_are_those_of_what_was_measured() -> None:
     met = [(g.value, g.met) for g in throughput.goals(FOUND)]
-    assert met == [(3.5, True), (1.6, True), (0.6, False), (700.0, True), (3.0, False), (2.0, True)]
+    assert met == [(3.5, True), (1.6, True), (0.6, False), (700.0, True), (3.0, False), (0.55, True), (1.7, False), (2.0, True)]
     few = {**FOUND["submission"], "batch": [{**run, "total": 4} for run in FOUND["submission"]["batch"]]}
     assert len(throughput.goals({**FOUND, "submission": few})) == len(met) - 1
     alone = {**FOUND, "nets": {**FOUND["nets"], "standin": None, "faces": []}}
