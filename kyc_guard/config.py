@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     sampling: Sampling = Sampling()
     capture_keys: Mapping[str, SecretStr] = Field(default_factory=dict)
     """Key id -> key that capture clients sign with; see `kyc_guard.signatures`."""
+    c2pa_anchors: Path | None = None
+    """PEM file of the authorities whose C2PA signers are known; see `kyc_guard.manifests`."""
     evidence_key: SecretStr | None = None
     """What evidence packs are signed with: ``ed25519:<base64 of the seed>`` or ``hmac-sha256:<base64>``; see `kyc_guard.evidence_pack`."""
 

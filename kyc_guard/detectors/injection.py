@@ -8,20 +8,23 @@ phone leaves none of them.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, Self
 
 import numpy as np
 
-from kyc_guard import forensics
+from kyc_guard import config, forensics, manifests
 from kyc_guard.calibration import noisy_or
 from kyc_guard.config import Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
-from kyc_guard.errors import ConfigError
+from kyc_guard.errors import ConfigError, UnreadableError
+from kyc_guard.media import load_media
 from kyc_guard.signatures import CaptureKey, split
 from kyc_guard.types import Challenge, Clip, ContainerFacts, Evidence, Modality, Reason, Signal, Submission, UInt8Array
 
@@ -46,6 +49,9 @@ FINDINGS = (
     "injection_device_differs",
     "injection_seen_before",
     "injection_signature_wrong",
+    "injection_c2pa_invalid",
+    "injection_c2pa_unknown_signer",
+    "injection_c2pa_no_camera",
 )
 """The reasons this detector may give; each needs its probability in thresholds.toml, beside ``prior``."""
 
@@ -100,17 +106,26 @@ class Injection:
     keys: Mapping[str, CaptureKey] = field(default_factory=lambda: MappingProxyType({}))
     """Capture keys by id; without them a signature is not looked at."""
     seen: SeenClips | None = None
+    c2pa_anchors_pem: str | None = None
+    """Authorities whose signers of C2PA manifests are known."""
+    reading: config.Limits = field(default_factory=config.Limits)
     name: str = "injection"
     version: str = "1"
     needs: frozenset[Modality] = frozenset({Modality.CLIP})
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
-        secrets = bundle.settings.capture_keys
+        secrets, anchors = bundle.settings.capture_keys, bundle.settings.c2pa_anchors
+        try:
+            anchors_pem = None if anchors is None else anchors.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{anchors}: cannot be read ({error}). Remedy: name a PEM file in KYC_GUARD_C2PA_ANCHORS") from error
         return cls(
             limits=Limits(**_numbers(bundle.thresholds, "limits", tuple(f.name for f in fields(Limits)))),
             findings=MappingProxyType(_numbers(bundle.thresholds, "findings", ("prior", *FINDINGS), most=1.0)),
             keys=MappingProxyType({name: CaptureKey.parse(key.get_secret_value()) for name, key in secrets.items()}),
+            c2pa_anchors_pem=anchors_pem,
+            reading=bundle.settings.limits,
         )
 
     def __call__(self, evidence: Evidence) -> Signal:
@@ -121,7 +136,7 @@ class Injection:
         if facts.packet_times_s is None:
             return abstain(self, Reason("injection_no_container", f"{facts.format}: only pixels were sent, no file"))
         prints = forensics.frame_prints(clip.frames_rgb)
-        measured: dict[str, Any] = {"has_c2pa": facts.has_c2pa}
+        measured: dict[str, Any] = {}
         reasons = (
             *_software(facts, measured),
             *_packets(facts, self.limits, measured),
@@ -130,6 +145,7 @@ class Injection:
             *_session(facts, evidence.submission.challenge, self.limits, measured),
             *_device(clip, evidence.submission.device, self.limits),
             *self._signature(evidence.submission, facts, measured),
+            *self._manifest(evidence.submission, facts, measured),
             *self._seen_before(evidence.submission, facts, prints),
         )
         return Signal(
@@ -155,6 +171,22 @@ class Injection:
             return
         measured["signature"] = "wrong"
         yield Reason("injection_signature_wrong", "unknown key" if key is None else "not made for this clip and session")
+
+    def _manifest(self, submission: Submission, facts: ContainerFacts, measured: dict[str, Any]) -> Iterator[Reason]:
+        """A manifest by a known signer is a fact for the reviewer and takes no suspicion away: cameras sign what they are shown."""
+        sent = submission.selfie
+        if not facts.has_c2pa or not isinstance(sent, Path | bytes) or not manifests.installed():
+            measured["c2pa"] = "present, not verified: install kyc-guard[c2pa]" if facts.has_c2pa else "absent"
+            return
+        data = load_media(sent, self.reading, submission.id)
+        if hashlib.sha256(data).hexdigest() != facts.sha256:
+            raise UnreadableError(submission.id, "changed while it was being judged", "send it again")
+        manifest = manifests.read_manifest(data, self.c2pa_anchors_pem)
+        measured["c2pa"] = f"{manifest.standing}: {manifest.detail}"
+        if manifest.standing is not manifests.Standing.TRUSTED:
+            yield Reason(f"injection_c2pa_{manifest.standing}", manifest.detail)
+        if manifest.no_camera is not None:
+            yield Reason("injection_c2pa_no_camera", f"the file says of itself that it is {manifest.no_camera}")
 
     def _seen_before(self, submission: Submission, facts: ContainerFacts, prints: UInt8Array) -> Iterator[Reason]:
         if self.seen is None:
