@@ -317,7 +317,7 @@ class ContainerFacts:
     edits: tuple[Edit, ...] = ()
     """Edit list of the video track."""
     has_c2pa: bool = False
-    """Whether the file carries a C2PA manifest; its truth is not checked."""
+    """Whether the file carries a C2PA manifest; `kyc_guard.manifests` verifies it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
