@@ -49,7 +49,7 @@ $(VENV)/dev.ok: $(VENV)/core.ok
 	@touch $@
 
 $(VENV)/train.ok: $(VENV)/dev.ok
-	$(PIP) --editable '.[dev,train]'
+	$(PIP) --editable '.[dev,train,speech]'
 	@touch $@
 
 clean:

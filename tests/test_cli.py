@@ -142,8 +142,10 @@ def test_every_command_is_documented_and_speaks_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_command_fits_on_a_screen(name: str) -> None:
-    assert len(inspect.getsource(COMMANDS[name]).splitlines()) <= 45
+def test_every_command_is_a_thin_skin(name: str) -> None:
+    """Options apart, a command calls the library and shows what came back."""
+    _, _, body = inspect.getsource(COMMANDS[name]).partition(") -> None:")
+    assert len(body.splitlines()) <= 35
 
 
 def test_the_help_names_every_exit_code() -> None:

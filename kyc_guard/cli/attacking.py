@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,18 +57,23 @@ def redteam(
     if as_json:
         print(json.dumps(report))
     else:
-        table = Table(title=f"{len(report['originals'])} originals, seed {seed}: attacks through / decided", title_justify="left")
-        for column in ("species", *(f"strength {s}" for s in report["strengths"]), "weakest that got through"):
-            table.add_column(column, overflow="fold")
-        for name, one in report["species"].items():
-            table.add_row(name, *(_count(one["strengths"].get(str(s))) for s in report["strengths"]), Text(one["weakest"] or "-"))
-        console = Console()
-        console.print(table)
-        for row in report["errors"]:
-            console.print(f"{row['original']}: {row['error']}", markup=False, highlight=False)
+        show_redteam(report)
         for sentence in (team.NOTICE, f"Gallery: {out / 'gallery.html'}", f"Next: kyc-guard evaluate {out / 'manifest.csv'} --out DIR"):
-            console.print(sentence, markup=False, highlight=False)
+            print(sentence)
     raise typer.Exit(EXIT_BAD_INPUT if report["errors"] else 0)
+
+
+def show_redteam(report: Mapping[str, Any]) -> None:
+    """What got through, species by species, on stdout."""
+    table = Table(title=f"{len(report['originals'])} originals, seed {report['seed']}: attacks through / decided", title_justify="left")
+    for column in ("species", *(f"strength {s}" for s in report["strengths"]), "weakest that got through"):
+        table.add_column(column, overflow="fold")
+    for name, one in report["species"].items():
+        table.add_row(name, *(_count(one["strengths"].get(str(s))) for s in report["strengths"]), Text(one["weakest"] or "-"))
+    console = Console()
+    console.print(table)
+    for row in report["errors"]:
+        console.print(f"{row['original']}: {row['error']}", markup=False, highlight=False)
 
 
 def _count(at: dict[str, int] | None) -> str:

@@ -38,9 +38,7 @@ POLICY = Policy.load(Settings().policy_path)
 SENTENCES = tomllib.loads((resources.files("kyc_guard") / "content" / "messages.toml").read_text(encoding="utf-8"))["reasons"]
 SUBMISSION = Submission(
     "contract",
-    challenge=Challenge(
-        phrase="seven lemon two pepper nine window", actions=("blink", "turn_left"), issued_at="2026-01-31T12:00:00Z"
-    ),
+    challenge=Challenge(phrase="seven lemon two pepper nine window", actions=("blink", "turn_left"), issued_at="2026-01-31T12:00:00Z"),
 )
 """With a date, so that no answer depends on the day of the test."""
 
