@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
-import made_chips as made
+import made_passport_chips as made
 import numpy as np
 import pytest
 from skimage import data
