@@ -148,6 +148,7 @@ class FaceAttack:
             ("face_blurred", not q.blur >= gate("face_min_blur"), f"sharpness {q.blur:.1f}"),
             ("face_too_dark", not q.brightness >= gate("face_min_brightness"), f"brightness {q.brightness:.0f} of 255"),
             ("face_too_bright", not q.brightness <= gate("face_max_brightness"), f"brightness {q.brightness:.0f} of 255"),
+            ("face_covered", not q.occlusion <= gate("face_max_occlusion"), f"{q.occlusion:.0%} of the face is covered"),
             ("face_turned_away", not abs(face.yaw_deg) <= gate("face_max_yaw_deg"), f"turned {face.yaw_deg:.0f} degrees"),
         )
         return tuple(Reason(code, detail) for code, failed, detail in checks if failed)

@@ -125,6 +125,7 @@ def test_the_reviewer_sees_the_most_suspicious_frame() -> None:
         ("face_min_blur", 1e6, "face_blurred"),
         ("face_min_brightness", 254.0, "face_too_dark"),
         ("face_max_brightness", 1.0, "face_too_bright"),
+        ("face_max_occlusion", -1.0, "face_covered"),
         ("face_max_yaw_deg", -1.0, "face_turned_away"),
     ],
 )
@@ -140,7 +141,7 @@ def test_a_face_that_was_not_measured_is_not_judged() -> None:
     unmeasured = replace(good, yaw_deg=nan, quality=FaceQuality(nan, nan, nan, nan, nan))
     signal = detector()(evidence(faces=(unmeasured,)))
     assert signal.score is None
-    assert codes(signal) == ["face_too_small", "face_blurred", "face_too_dark", "face_too_bright", "face_turned_away"]
+    assert codes(signal) == ["face_too_small", "face_blurred", "face_too_dark", "face_too_bright", "face_covered", "face_turned_away"]
 
 
 def test_frames_that_cannot_be_judged_are_left_out_and_counted() -> None:
