@@ -17,7 +17,8 @@ test: $(VENV)/train.ok check  ## everything, training tests included
 test-light: $(VENV)/dev.ok check-light  ## without torch
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(LIGHT)
 
-check: $(VENV)/train.ok  ## style, types, import law
+check: $(VENV)/train.ok  ## what is installed fits together; style, types, import law
+	$(BIN)/python -m pip check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
