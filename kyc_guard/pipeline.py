@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -73,16 +73,16 @@ class Verifier:
             judged_on: the day that counts as today, to replay an earlier decision.
         """
         started = time.perf_counter()
-        evidence, signals = self._judge(submission, judged_on)
-        return self._decide(evidence, signals, started), evidence
+        evidence, answers = self._judge(submission, judged_on)
+        return self._decide(evidence, answers, started), evidence
 
     def judge(self, evidence: Evidence) -> Decision:
         """Judge what was gathered already, by this verifier or by one with the same sampling and quality gates."""
         started = time.perf_counter()
-        answers = _ask(self.detectors, evidence)
-        return self._decide(evidence, tuple(answers.values()), started)
+        return self._decide(evidence, _ask(self.detectors, evidence), started)
 
-    def _decide(self, evidence: Evidence, signals: tuple[Signal, ...], started: float) -> Decision:
+    def _decide(self, evidence: Evidence, answers: Mapping[str, _Answer], started: float) -> Decision:
+        signals = tuple(answer.signal for answer in answers.values())
         inputs = _inputs(evidence)
         verdict = fusion.decide(signals, self.bundle.policy, self.bundle.thresholds)
         return Decision(
@@ -100,7 +100,7 @@ class Verifier:
             judged_on=evidence.judged_on,
             sampling=MappingProxyType(self.settings.sampling.model_dump()),
             software=software(),
-            took_ms=(time.perf_counter() - started) * 1000,
+            took_ms={"all": (time.perf_counter() - started) * 1000, **{name: answer.took_ms for name, answer in answers.items()}},
         )
 
     def gather(self, submission: Submission) -> Evidence:
@@ -136,8 +136,8 @@ class Verifier:
             signals=signals,
         )
 
-    def _judge(self, submission: Submission, judged_on: date | None) -> tuple[Evidence, tuple[Signal, ...]]:
-        """Evidence, and one signal a detector in their order.
+    def _judge(self, submission: Submission, judged_on: date | None) -> tuple[Evidence, Mapping[str, _Answer]]:
+        """Evidence, and one answer a detector in their order.
 
         With more than one thread the document is judged while the selfie is still being decoded: reading it takes as long as
         everything else together.
@@ -150,7 +150,7 @@ class Verifier:
         evidence = self._add_selfie(documents, self.detectors)
         answers = _ask([d for d in self.detectors if d not in early], evidence)
         answers |= waiting.result() if waiting else _ask(early, documents)
-        return evidence, tuple(answers[d.name] for d in self.detectors)
+        return evidence, {d.name: answers[d.name] for d in self.detectors}
 
     def _documents(self, submission: Submission, asked: Sequence[Detector]) -> Evidence:
         """Evidence of the documents alone, decoded if anybody ``asked`` needs them."""
@@ -257,8 +257,17 @@ def _name(submission: Submission, media: Media, role: str) -> str:
     return str(media) if isinstance(media, Path) else f"{submission.id}: {role}"
 
 
-def _ask(detectors: Sequence[Detector], evidence: Evidence) -> dict[str, Signal]:
-    return {detector.name: detector(evidence) for detector in detectors}
+class _Answer(NamedTuple):
+    signal: Signal
+    took_ms: float
+
+
+def _ask(detectors: Sequence[Detector], evidence: Evidence) -> dict[str, _Answer]:
+    answers = {}
+    for detector in detectors:
+        started = time.perf_counter()
+        answers[detector.name] = _Answer(detector(evidence), (time.perf_counter() - started) * 1000)
+    return answers
 
 
 def _loudest_db(audio: Float32Array) -> float:

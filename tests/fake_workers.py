@@ -45,7 +45,7 @@ def decision(submission: Submission, score: float, outcome: Outcome) -> Decision
         judged_on=date(2026, 1, 31),
         sampling={},
         software={},
-        took_ms=time.perf_counter(),
+        took_ms={"all": time.perf_counter()},
     )
 
 

@@ -58,7 +58,8 @@ def test_a_submission_on_disk_becomes_a_decision_that_names_what_was_judged(tmp_
     }
     assert decision.policy_sha256 == hashlib.sha256(POLICY.encode()).hexdigest()
     assert decision.thresholds_sha256 == hashlib.sha256(THRESHOLDS.encode()).hexdigest()
-    assert decision.took_ms > 0
+    assert decision.took_ms["all"] > 0
+    assert set(decision.took_ms) == {"all", *(s.detector for s in decision.signals)}
 
 
 @pytest.mark.parametrize(

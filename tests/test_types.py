@@ -81,11 +81,11 @@ def test_a_decision_is_json_without_its_arrays() -> None:
         DAY,
         {"frames": 12},
         {"numpy": "1"},
-        12.3456,
+        {"all": 12.34, "d": 1.0},
     )
     data = json.loads(json.dumps(decision.to_json(), allow_nan=False))
     assert data["outcome"] == "review"
-    assert data["took_ms"] == 12.3
+    assert data["took_ms"] == {"all": 12.3, "d": 1.0}
     assert data["judged_on"] == "2026-01-31"
     assert data["signals"][0]["reasons"] == [{"code": "r", "detail": "why"}]
     assert "artefacts" not in data["signals"][0]
