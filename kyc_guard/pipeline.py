@@ -185,7 +185,7 @@ class Verifier:
         acted = submission.challenge is not None and bool(submission.challenge.actions)
         asked_to_speak = submission.challenge is not None and submission.challenge.phrase is not None
         listening = asked_to_speak or any(Modality.AUDIO in d.needs for d in asked)
-        heard = self._heard(selfie, name) if listening else None
+        heard = self._heard(selfie, shown) if listening else None
         audio = None if isinstance(heard, Reason) else heard
         problems: dict[Modality, Reason] = {Modality.AUDIO: heard} if isinstance(heard, Reason) else {}
         rate_hz = sampling.speech_hz if asked_to_speak or audio is not None else sampling.challenge_hz if acted else 0.0

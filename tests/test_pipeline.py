@@ -211,13 +211,14 @@ def test_sound_is_decoded_for_those_who_listen_and_the_face_followed_at_the_rate
     policy = POLICY.replace("other_face_ratio = 0.5", "other_face_ratio = 0.5\naudio_min_level_db = -55")
     with Verifier(settings_in(tmp_path, policy=policy), detectors=(listens, usual()[1])) as verifier:
         with_sound = verifier.gather(Submission(id="a", selfie=talking))
-        without = verifier.gather(Submission(id="b", selfie=mute))
+        (tmp_path / "mute.mp4").write_bytes(mute)
+        without = verifier.gather(Submission(id="b", selfie=tmp_path / "mute.mp4"))
     assert with_sound.audio is not None
     assert len(with_sound.audio) == pytest.approx(2 * AUDIO_RATE_HZ, rel=0.1)
     assert with_sound.motion_track is not None
     assert len(with_sound.motion_track.faces) == 50, "25 a second"
     assert (without.audio, without.motion_track) == (None, None)
-    assert "has no sound" in without.why_missing(Modality.AUDIO).detail
+    assert without.why_missing(Modality.AUDIO).detail == "mute.mp4: has no sound", "no folder: a decision must replay from another one"
 
 
 def test_nobody_listens_nothing_is_decoded_unless_a_phrase_was_asked(tmp_path: Path) -> None:
