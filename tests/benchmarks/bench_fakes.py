@@ -32,6 +32,7 @@ face_min_blur = 0
 face_min_brightness = 20
 face_max_brightness = 240
 face_max_yaw_deg = 60
+face_max_occlusion = 1.0
 """
 THRESHOLDS = """
 [fusion.weights]
