@@ -79,3 +79,20 @@ class Weights:
         weight = Weight(name, path, digest, table["version"], table["licence"], self.directory / table["card"])
         self._verified[name] = weight
         return weight
+
+
+def demand_sha256(path: Path, sha256: str, package: str) -> None:
+    """Refuse a model that a dependency carries unless its bytes are the ones that thresholds were measured with.
+
+    Args:
+        package: requirement that carries it, for the remedy.
+
+    Raises:
+        ModelError: ``path`` cannot be read or is another file.
+    """
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}). Remedy: reinstall {package}") from error
+    if found != sha256:
+        raise ModelError(f"{path}: sha256 {found[:12]}… is not {sha256[:12]}…. Remedy: reinstall {package}")

