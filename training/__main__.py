@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,11 +37,24 @@ def chips(data: Data = DATA, cache: Cache = CACHE, part: Part = "0/1") -> None:
 
 
 @app.command()
+def resynthesis(name: Annotated[str, typer.Argument(help="One of training.resynthesis.KINDS.")], cache: Cache = CACHE) -> None:
+    """Fit one of the autoencoders whose pictures go into the bank."""
+    import torch
+
+    from training.resynthesis import train as run
+
+    torch.set_num_threads(1)
+    run(cache, name)
+
+
+@app.command()
 def bank(cache: Cache = CACHE, part: Part = "0/1", variants: float = 0.8) -> None:
     """Make simulated attacks from the bona fide chips."""
+    from kyc_guard.attacks import ATTACKS
     from training.bank import build_bank
+    from training.resynthesis import attacks
 
-    build_bank(cache, variants=variants, part=_part(part))
+    build_bank(cache, (*ATTACKS, *attacks(cache)), variants=variants, part=_part(part))
 
 
 @app.command()
@@ -50,9 +64,7 @@ def train(
     cache: Cache = CACHE,
     name: Annotated[str, typer.Option(help="Folder of this run under CACHE/runs; the config's name unless given.")] = "",
     exclude: Annotated[list[str] | None, typer.Option(help="Leave this source out (repeatable).")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Train by the clock instead of by pairs.")] = None,
-    pairs: Annotated[int | None, typer.Option(help="Fewer or more pairs than the config says.")] = None,
-    start: Annotated[Path | None, typer.Option(help="Start from this net.pt instead of ImageNet.")] = None,
+    pairs: Annotated[int | None, typer.Option(help="One cycle of this many pairs instead of the config's cycles.")] = None,
     resume: bool = True,
 ) -> None:
     """Train one net."""
@@ -62,8 +74,10 @@ def train(
     from training.train import train as run
 
     torch.set_num_threads(1)
-    changes = {k: v for k, v in {"exclude": tuple(exclude or ()), "pairs": pairs}.items() if v}
-    run(Config.load(config, **changes), cache, cache / "runs" / (name or config.stem), resume=resume, minutes=minutes, start=start)
+    settings = replace(Config.load(config), exclude=tuple(exclude or ()))
+    if pairs:
+        settings = replace(settings, cycles=(settings.cycles[0]._replace(pairs=pairs),))
+    run(settings, cache, cache / "runs" / (name or config.stem), resume=resume)
 
 
 @app.command()
@@ -142,9 +156,11 @@ def audit(data: Data = DATA, cache: Cache = CACHE) -> None:
 @app.command()
 def gallery(out: Annotated[Path, typer.Argument(help="PNG to write.")], cache: Cache = CACHE, seed: int = 0, faces: int = 6) -> None:
     """Render a contact sheet: every simulator on a few training faces. It shows real people: keep it on this machine."""
+    from kyc_guard.attacks import ATTACKS
     from training.bank import render_gallery
+    from training.resynthesis import attacks
 
-    render_gallery(cache, out, seed=seed, faces=faces)
+    render_gallery(cache, (*ATTACKS, *attacks(cache)), out, seed=seed, faces=faces)
 
 
 @app.command("all")
@@ -152,6 +168,8 @@ def everything(data: Data = DATA, cache: Cache = CACHE) -> None:
     """Every step in order, two processes side by side; what an interrupted run finished is not done again."""
     both = [["--part", "0/2"], ["--part", "1/2"]]
     _side_by_side([["chips", "--data", str(data), "--cache", str(cache), *part] for part in both])
+    for names in (["nearest", "transposed"], ["shuffle"]):
+        _side_by_side([["resynthesis", name, "--cache", str(cache)] for name in names])
     _side_by_side([["bank", "--cache", str(cache), *part] for part in both])
     _side_by_side([["train", str(CONFIGS / f"{view}.toml"), "--cache", str(cache)] for view in ("face", "patch")])
     _side_by_side([["ship", "--cache", str(cache)]])

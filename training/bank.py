@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard.attacks import ATTACKS, contact_sheet
+from kyc_guard.attacks import contact_sheet
 from kyc_guard.attacks.face_image import Attack, FaceImage
 from kyc_guard.attacks.mesh import yaw
 from kyc_guard.types import SPECIES, Float32Array
@@ -24,7 +24,7 @@ SHARD_CHIPS = 120
 DONOR_CHOICES = 10
 
 
-def build_bank(cache: Path, *, variants: float, seed: int = 7, part: Sequence[int] = (0, 1)) -> None:
+def build_bank(cache: Path, attacks: Sequence[Attack], *, variants: float, seed: int = 7, part: Sequence[int] = (0, 1)) -> None:
     """Make about ``variants`` attacks of each species from every bona fide chip in ``cache/real`` into ``cache/bank``.
 
     A species' finished shards are skipped, so the work can be interrupted and a new species added later. Frames of a clip
@@ -38,7 +38,7 @@ def build_bank(cache: Path, *, variants: float, seed: int = 7, part: Sequence[in
     donors = {split: [i for i in bona_fide if store.rows[i].split == split] for split in {r.split for r in store.rows}}
     turned = np.array([yaw(chip.landmarks_px) for chip in store])
     for kind, species in enumerate(SPECIES):
-        if not any(a.species == species for a in ATTACKS):
+        if not any(a.species == species for a in attacks):
             continue
         for number, start in enumerate(range(0, len(bona_fide), SHARD_CHIPS)):
             name = f"bank_{species}_{number:04d}"
@@ -48,10 +48,10 @@ def build_bank(cache: Path, *, variants: float, seed: int = 7, part: Sequence[in
             writer = ChipWriter(cache / "bank", name)
             for i in bona_fide[start : start + SHARD_CHIPS]:
                 row = store.rows[i]
-                attacks = [a for a in ATTACKS if a.species == species and a.held_out == (row.split == "validation")]
+                choices = [a for a in attacks if a.species == species and a.held_out == (row.split == "validation")]
                 share = variants * (0.25 if row.path.startswith("clips/") else 1.0)
                 for _ in range(int(share + rng.random())):
-                    attack = attacks[rng.integers(len(attacks))]
+                    attack = choices[rng.integers(len(choices))]
                     made = simulate(attack, rng, store[i], store[_donor(rng, i, donors[row.split], turned)])
                     if made is not None:
                         square = _square(made.landmarks_px, row)
@@ -74,12 +74,12 @@ def simulate(attack: Attack, rng: np.random.Generator, chip: Chip, donor: Chip) 
     return Chip(made.image_rgb, landmarks, (np.clip(mask, 0, 1) * 255).astype(np.uint8))
 
 
-def render_gallery(cache: Path, out: Path, *, seed: int, faces: int) -> None:
-    """Write a contact sheet of all simulators on ``faces`` training chips drawn with ``seed``."""
+def render_gallery(cache: Path, attacks: Sequence[Attack], out: Path, *, seed: int, faces: int) -> None:
+    """Write a contact sheet of ``attacks`` on ``faces`` training chips drawn with ``seed``."""
     store = ChipStore(cache / "real")
     choices = [i for i, r in enumerate(store.rows) if r.split == "train" and not r.is_attack]
     drawn = np.random.default_rng(seed).choice(choices, faces, replace=False)
-    sheet = contact_sheet([FaceImage(np.ascontiguousarray(store[i].image_rgb), store[i].landmarks_px) for i in drawn], ATTACKS, seed)
+    sheet = contact_sheet([FaceImage(np.ascontiguousarray(store[i].image_rgb), store[i].landmarks_px) for i in drawn], attacks, seed)
     cv2.imwrite(str(out), sheet[..., ::-1])
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 
 from kyc_guard.types import PHYSICAL
 from training.chips import ChipRow
 
 APCER_POINTS = {"apcer_01": 0.01, "apcer_05": 0.05, "apcer_10": 0.10}
-BPCER_POINTS = {"bpcer_01": 0.01, "bpcer_02": 0.02, "bpcer_05": 0.05, "bpcer_10": 0.10}
+BPCER_POINTS = {"bpcer_01": 0.01, "bpcer_02": 0.02, "bpcer_03": 0.03, "bpcer_05": 0.05, "bpcer_10": 0.10}
 _RIDGE = 1e-3
 _STEEPEST = 4.0
 """Largest weight of a view: a calibration split that separates perfectly must not buy certainty."""
@@ -67,29 +67,45 @@ def weights_of(rows: Sequence[ChipRow], simulated_share: float) -> NDArray[np.fl
 
 
 def fit(rows: Sequence[ChipRow], logits: Logits, simulated_share: float) -> Calibration:
-    """Weighted maximum likelihood of the noisy-or, no weight below zero.
+    """Each suspicion by weighted logistic regression on its own attacks and all bona fide faces, no weight below zero.
+
+    Fitted together, as one noisy-or over all attacks, either head is pressed down to leave room for the other's mistakes. A
+    shift common to both then brings the mean of P(attack) to the share of attacks.
 
     Raises:
         ValueError: a suspicion to which no view contributes: the nets contradict the labels.
     """
     views = tuple(sorted(logits))
     x = np.stack([logits[v] for v in views], axis=2).astype(np.float64)
-    attack = np.array([r.is_attack for r in rows])
-    weight = weights_of(rows, simulated_share)
-    n = len(views)
+    weights, offsets = [], []
+    for head in (0, 1):
+        mine = np.array([not r.is_attack or (r.attack_type in PHYSICAL) == (head == 0) for r in rows])
+        chosen = [r for r, m in zip(rows, mine, strict=True) if m]
+        weight, offset = _logistic(x[mine, head], np.array([r.is_attack for r in chosen]), weights_of(chosen, simulated_share))
+        if weight.sum() < 1e-3:
+            raise ValueError(f"join weights {weight.tolist()} for {views}: the nets contradict the labels of the calibration split")
+        weights.append(weight)
+        offsets.append(offset)
+    joined = Calibration(views, np.stack(weights), np.array(offsets))
+    attack, weight = np.array([r.is_attack for r in rows]), weights_of(rows, simulated_share)
+
+    def excess(shift: float) -> float:
+        shifted = replace(joined, offsets=joined.offsets + shift)
+        return float((weight * (shifted.probability(logits) - attack)).sum())
+
+    return replace(joined, offsets=joined.offsets + brentq(excess, -20.0, 20.0))
+
+
+def _logistic(x: NDArray[np.float64], attack: NDArray[np.bool_], weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Weights (V,) and offset of logits (N, V)."""
 
     def loss(p: NDArray[np.float64]) -> float:
-        z = (x * p[: 2 * n].reshape(2, n)).sum(2) + p[2 * n :]
-        innocent = -np.logaddexp(0, z).sum(1)
-        guilty = np.log(np.maximum(-np.expm1(innocent), 1e-12))
-        return float(-(weight * np.where(attack, guilty, innocent)).mean() + _RIDGE * (p**2).sum())
+        z = x @ p[:-1] + p[-1]
+        return float((weight * np.logaddexp(0, np.where(attack, -z, z))).mean() + _RIDGE * (p**2).sum())
 
-    start = np.array([0.5] * (2 * n) + [-1.0, -1.0])
-    best = minimize(loss, start, method="L-BFGS-B", bounds=[(0.0, _STEEPEST)] * (2 * n) + [(-10.0, 10.0)] * 2)
-    weights = best.x[: 2 * n].reshape(2, n)
-    if (weights.sum(1) < 1e-3).any():
-        raise ValueError(f"join weights {weights.tolist()} for {views}: the nets contradict the labels of the calibration split")
-    return Calibration(views, weights, best.x[2 * n :])
+    n = x.shape[1]
+    best = minimize(loss, np.array([0.5] * n + [-1.0]), method="L-BFGS-B", bounds=[(0.0, _STEEPEST)] * n + [(-10.0, 10.0)])
+    return best.x[:-1], float(best.x[-1])
 
 
 def points(rows: Sequence[ChipRow], probability: NDArray[np.float64]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -31,15 +31,21 @@ CHECKPOINT_S = 180.0
 _AVERAGE = 0.998
 
 
+class Cycle(NamedTuple):
+    """A stretch of training over which the learning rate falls from ``lr`` along a cosine."""
+
+    pairs: int
+    lr: float
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """One run, as its TOML file says."""
 
     view: str
     stages: int
-    pairs: int
+    cycles: tuple[Cycle, ...]
     batch_pairs: int
-    lr: float
     weight_decay: float
     simulated: float
     map_weight: float
@@ -51,9 +57,19 @@ class Config:
     exclude: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: Path, **changes: Any) -> Config:
-        data = {**tomllib.loads(path.read_text(encoding="utf-8")), **changes}
-        return cls(**{**data, **{k: tuple(data.get(k, ())) for k in ("exclude", "species")}})
+    def load(cls, path: Path) -> Config:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data["cycles"] = tuple(Cycle(**cycle) for cycle in data["cycles"])
+        return cls(**{**data, "species": tuple(data.get("species", ()))})
+
+    def lr_at(self, step: int) -> float | None:
+        """Learning rate of a step, warming up over the first hundred of a cycle; ``None`` after the last."""
+        for cycle in self.cycles:
+            steps = cycle.pairs // self.batch_pairs
+            if step < steps:
+                return cycle.lr * min(1.0, (step + 1) / 100) * (0.49 * (1 + math.cos(math.pi * step / steps)) + 0.02)
+            step -= steps
+        return None
 
     @property
     def map_side(self) -> int:
@@ -117,25 +133,16 @@ def batches(config: Config, real: ChipStore, bank: ChipStore, first_seed: int) -
         stop.set()
 
 
-def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: float | None = None, start: Path | None = None) -> AttackNet:
-    """Train to ``config.pairs`` pairs (or for ``minutes``, the learning rate following the clock); returns the averaged net.
-
-    Args:
-        start: weights to start from instead of ImageNet's.
-    """
+def train(config: Config, cache: Path, out: Path, *, resume: bool) -> AttackNet:
+    """Train through all cycles of ``config``, from ImageNet's weights or where an interrupted run stopped; returns the averaged net."""
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     real, bank = ChipStore(cache / "real"), ChipStore(cache / "bank")
     net = AttackNet(config.stages)
-    if start is not None:
-        net.load_state_dict(torch.load(start, weights_only=True))
     net = net.to(memory_format=torch.channels_last)
     heads = [p for n, p in net.named_parameters() if not n.startswith(("stem", "stages"))]
     body = [p for n, p in net.named_parameters() if n.startswith(("stem", "stages"))]
-    optimiser = torch.optim.AdamW(
-        [{"params": body, "lr": config.lr}, {"params": heads, "lr": config.lr * 3}], weight_decay=config.weight_decay
-    )
-    base = [g["lr"] for g in optimiser.param_groups]
+    optimiser = torch.optim.AdamW([{"params": body}, {"params": heads}], weight_decay=config.weight_decay)
     average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(_AVERAGE), use_buffers=True)
     state_path, step, spent_s = out / "checkpoint.pt", 0, 0.0
     if resume and state_path.exists():
@@ -144,7 +151,7 @@ def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: floa
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, spent_s = state["step"], state["spent_s"]
-    steps = config.pairs // config.batch_pairs
+    steps = sum(cycle.pairs for cycle in config.cycles) / config.batch_pairs
     started, saved, shown, losses = time.monotonic() - spent_s, time.monotonic(), time.monotonic(), []
     net.train()
     with (
@@ -152,12 +159,11 @@ def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: floa
         contextlib.closing(batches(config, real, bank, first_seed=config.seed + step)) as stream,
     ):
         for x, targets, species, truth_map in stream:
-            done = (time.monotonic() - started) / (60 * minutes) if minutes else step / steps
-            if done >= 1:
+            lr = config.lr_at(step)
+            if lr is None:
                 break
-            rate = min(1.0, (step + 1) / 100) * (0.49 * (1 + math.cos(math.pi * done)) + 0.02)
-            for group, lr in zip(optimiser.param_groups, base, strict=True):
-                group["lr"] = lr * rate
+            for group, times in zip(optimiser.param_groups, (1, 3), strict=True):
+                group["lr"] = lr * times
             loss = loss_of(net(x), targets, species, truth_map, config)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -168,7 +174,7 @@ def train(config: Config, cache: Path, out: Path, *, resume: bool, minutes: floa
             losses.append(float(loss.detach()))
             now = time.monotonic()
             if now - shown > 30:
-                line = {"step": step, "done": round(done, 4), "loss": float(np.mean(losses)), "pairs": step * config.batch_pairs,
+                line = {"step": step, "done": round(step / steps, 4), "loss": float(np.mean(losses)), "pairs": step * config.batch_pairs,
                         "spent_s": round(now - started)}  # fmt: skip
                 log.write(json.dumps(line) + "\n")
                 log.flush()

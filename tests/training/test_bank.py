@@ -9,7 +9,6 @@ import pytest
 from made_chips import attack, blotches, chip, row
 
 from kyc_guard.attacks.face_image import Attack, Attacked, FaceImage
-from training import bank
 from training.bank import build_bank, simulate
 from training.chips import Chip, ChipStore, ChipWriter
 
@@ -35,11 +34,11 @@ DARK = Attack("dark", "print", held_out=False, needs_donor=False, apply=darkened
 DARK_HELD_OUT = Attack("dark_held_out", "print", held_out=True, needs_donor=False, apply=darkened)
 SWAP = Attack("swap", "swap", held_out=False, needs_donor=True, apply=swapped)
 SWAP_HELD_OUT = Attack("swap_held_out", "swap", held_out=True, needs_donor=True, apply=swapped)
+MADE = (DARK, DARK_HELD_OUT, SWAP, SWAP_HELD_OUT)
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(bank, "ATTACKS", (DARK, DARK_HELD_OUT, SWAP, SWAP_HELD_OUT))
+def cache(tmp_path: Path) -> Path:
     writer = ChipWriter(tmp_path / "real", "a")
     for i, split in enumerate(("train", "calibration", "validation") * 4):
         writer.add(row(split=split, subject=f"p{i}", path=f"images/{i}.jpg"), chip(blotches(i)))
@@ -49,20 +48,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_bona_fide_chip_and_no_attack_is_made_into_attacks_of_every_species(cache: Path) -> None:
-    build_bank(cache, variants=1.0)
+    build_bank(cache, MADE, variants=1.0)
     rows = ChipStore(cache / "bank").rows
     assert sorted((r.path, r.attack_type) for r in rows) == sorted((f"images/{i}.jpg", s) for i in range(12) for s in ("print", "swap"))
     assert all(r.is_attack and r.attack for r in rows)
 
 
 def test_reserved_simulators_make_attacks_for_validation_only(cache: Path) -> None:
-    build_bank(cache, variants=1.0)
+    build_bank(cache, MADE, variants=1.0)
     for r in ChipStore(cache / "bank").rows:
         assert r.held_out == (r.split == "validation") == r.attack.endswith("_held_out")
 
 
 def test_what_is_written_is_what_the_simulator_made(cache: Path) -> None:
-    build_bank(cache, variants=1.0)
+    build_bank(cache, MADE, variants=1.0)
     real, store = ChipStore(cache / "real"), ChipStore(cache / "bank")
     originals = {r.path: i for i, r in enumerate(real.rows)}
     for i, r in enumerate(store.rows):
@@ -77,7 +76,7 @@ def test_what_is_written_is_what_the_simulator_made(cache: Path) -> None:
 
 
 def test_donors_come_from_the_same_split(cache: Path) -> None:
-    build_bank(cache, variants=1.0)
+    build_bank(cache, MADE, variants=1.0)
     real, store = ChipStore(cache / "real"), ChipStore(cache / "bank")
     split_of = {chip.image_rgb.tobytes(): r.split for r, chip in zip(real.rows, real, strict=True)}
     made = [(r.split, split_of[store[i].image_rgb.tobytes()]) for i, r in enumerate(store.rows) if r.attack_type == "swap"]
@@ -85,25 +84,24 @@ def test_donors_come_from_the_same_split(cache: Path) -> None:
     assert all(own == donor for own, donor in made)
 
 
-def test_the_frames_of_a_clip_get_a_quarter_of_a_pictures_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bank, "ATTACKS", (DARK,))
+def test_the_frames_of_a_clip_get_a_quarter_of_a_pictures_share(tmp_path: Path) -> None:
     writer = ChipWriter(tmp_path / "real", "a")
     for i in range(80):
         writer.add(row(path=f"{'clips' if i < 40 else 'images'}/{i}"), chip(blotches(0)))
     writer.close()
-    build_bank(tmp_path, variants=2.0)
+    build_bank(tmp_path, (DARK,), variants=2.0)
     made = [r.path.split("/")[0] for r in ChipStore(tmp_path / "bank").rows]
     assert made.count("images") == 80
     assert made.count("clips") == pytest.approx(20, abs=10)
 
 
 def test_a_second_run_makes_nothing_again_and_a_lost_shard_is_made_the_same(cache: Path) -> None:
-    build_bank(cache, variants=1.0)
+    build_bank(cache, MADE, variants=1.0)
     before = {p.name: p.read_bytes() for p in (cache / "bank").iterdir()}
     for path in (cache / "bank").glob("bank_swap_0000.*"):
         path.unlink()
     kept = {p.name: p.stat().st_mtime_ns for p in (cache / "bank").iterdir()}
-    build_bank(cache, variants=1.0)
+    build_bank(cache, MADE, variants=1.0)
     assert {p.name: p.read_bytes() for p in (cache / "bank").iterdir()} == before
     assert {name: (cache / "bank" / name).stat().st_mtime_ns for name in kept} == kept
 

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,15 @@ from made_chips import blotches, fill, striped
 from training import train as module
 from training.chips import ChipStore
 from training.models import AttackNet, Output
-from training.train import Config, batches, loss_of, predict, train
+from training.train import Config, Cycle, batches, loss_of, predict, train
 
 pytestmark = pytest.mark.torch
 
 CONFIG = Config(
     view="patch",
     stages=5,
-    pairs=80,
+    cycles=(Cycle(60, 0.01), Cycle(20, 0.005)),
     batch_pairs=4,
-    lr=0.01,
     weight_decay=1e-3,
     simulated=0.5,
     map_weight=0.3,
@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_at_its_last_checkpoint_and_ends_at_the_same_
         return watched(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "loss_of", torn)
-    short = replace(CONFIG, pairs=40)
+    short = replace(CONFIG, cycles=(Cycle(40, 0.01),))
     with pytest.raises(KeyboardInterrupt):
         train(short, cache, cache / "run", resume=True)
     checkpoint = torch.load(cache / "run" / "checkpoint.pt", weights_only=False)
@@ -129,12 +129,16 @@ def test_an_interrupted_run_goes_on_at_its_last_checkpoint_and_ends_at_the_same_
     assert all(torch.equal(v, saved[k]) for k, v in torch.load(cache / "run" / "net.pt", weights_only=True).items())
 
 
-def test_a_run_starts_from_given_weights(cache: Path, losses: list[float]) -> None:
-    start = AttackNet(5, pretrained=False)
-    torch.save(start.state_dict(), cache / "start.pt")
-    net = train(replace(CONFIG, pairs=4, lr=0.0), cache, cache / "run", resume=False, start=cache / "start.pt")
-    assert len(losses) == 1
-    assert torch.equal(net.stem[0].weight, start.stem[0].weight)
+def test_the_learning_rate_warms_up_falls_and_starts_again_with_each_cycle() -> None:
+    config = replace(CONFIG, cycles=(Cycle(4_000, 0.01), Cycle(2_000, 0.005)))
+    rates = [config.lr_at(step) for step in range(1_501)]
+    assert rates[1_500] is None, "nothing is learnt after the last cycle"
+    falling = [r for r in rates[:1_500] if r is not None]
+    assert falling[0] < falling[99] <= 0.01
+    assert all(a > b for a, b in pairwise(falling[100:1_000]))
+    assert falling[999] < 0.001
+    assert falling[1_000] < falling[1_100] <= 0.005
+    assert falling[1_499] < 0.0005
 
 
 def test_batches_are_pairs_and_repeat_by_their_seed(cache: Path) -> None:
@@ -172,12 +176,12 @@ def test_a_map_that_is_not_known_teaches_nothing() -> None:
     assert (where.grad[1] == 0).all()
 
 
-def test_a_config_is_read_with_changes(tmp_path: Path) -> None:
+def test_a_config_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "face.toml"
-    lines = [f"{k} = {json.dumps(v)}" for k, v in vars_of(CONFIG).items() if k not in {"species", "exclude"}]
-    path.write_text("\n".join([*lines, 'species = ["print"]']), encoding="utf-8")
+    lines = [f"{k} = {json.dumps(v)}" for k, v in vars_of(CONFIG).items() if k not in {"species", "exclude", "cycles"}]
+    cycles = "cycles = [{ pairs = 60, lr = 0.01 }, { pairs = 20, lr = 0.005 }]"
+    path.write_text("\n".join([*lines, cycles, 'species = ["print"]']), encoding="utf-8")
     assert Config.load(path) == replace(CONFIG, species=("print",))
-    assert Config.load(path, pairs=8, exclude=["here"]) == replace(CONFIG, species=("print",), pairs=8, exclude=("here",))
 
 
 def vars_of(config: Config) -> dict[str, object]:
