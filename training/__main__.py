@@ -141,6 +141,21 @@ def leave_out(
 
 
 @app.command()
+def ablate(
+    view: Annotated[str, typer.Argument(help="face or patch.")],
+    cache: Cache = CACHE,
+    results: Annotated[Path, typer.Option(help="Folder the figures go to, as ablation_VIEW.json.")] = RESULTS,
+) -> None:
+    """Train a view's ablations, short and one after the other, and judge them on the validation split."""
+    import torch
+
+    from training.ablation import run
+
+    torch.set_num_threads(1)
+    run(cache, view, results / f"ablation_{view}.json")
+
+
+@app.command()
 def audit(data: Data = DATA, cache: Cache = CACHE) -> None:
     """Print what brightness, sharpness, colour and file size alone achieve on each source."""
     from training.audit import audit as run

@@ -134,6 +134,8 @@ class PairSampler:
 
     Balanced by the square root of what there is: in equal shares, the ninety composites there are would be learnt by heart.
 
+    ``exclude`` names sources and simulators.
+
     The partner of a simulated attack is the very chip it was made from; of a real attack the same person's or source's
     bona fide chip where there is one, so that identity and camera carry no label.
     """
@@ -143,7 +145,7 @@ class PairSampler:
     ) -> None:
 
         def keep(row: ChipRow) -> bool:
-            return row.split == "train" and row.source not in exclude
+            return row.split == "train" and row.source not in exclude and row.attack not in exclude
 
         def wanted(row: ChipRow) -> bool:
             return not species or row.attack_type in species

@@ -1,0 +1,72 @@
+"""What each ingredient buys: short trainings that differ in one thing from the first, judged on the validation split.
+
+Every figure is of one view alone, by the head that is asked. Short trainings rank ingredients; what the shipped nets reach stands
+in benchmarks/results/accuracy.md.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kyc_guard.faces.views import VIEWS
+from kyc_guard.types import DIGITAL, PHYSICAL
+from training.chips import ChipStore
+from training.evaluate import score_split, summary
+from training.models import AttackNet
+from training.train import Config, train
+
+CONFIGS = Path(__file__).resolve().parent / "configs"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """configs/ablation.toml for one view: its pairs, and by name what each variant changes in the view's config."""
+
+    pairs: int
+    variants: dict[str, dict[str, Any]]
+
+    @classmethod
+    def load(cls, path: Path, view: str) -> Plan:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        chosen = {v["name"]: v.get("changes", {}) for v in data["variants"] if view in v["views"]}
+        return cls(data["pairs"][view], chosen)
+
+
+def run(cache: Path, view: str, out: Path) -> None:
+    """Train what is not trained yet, judge every variant of ``view`` and write ``out``; short of nothing but time to resume."""
+    plan, config = Plan.load(CONFIGS / "ablation.toml", view), Config.load(CONFIGS / f"{view}.toml")
+    config = replace(config, cycles=(config.cycles[0]._replace(pairs=plan.pairs),))
+    stores = ChipStore(cache / "real"), ChipStore(cache / "bank")
+    found: dict[str, dict[str, float]] = {}
+    for name, changes in plan.variants.items():
+        typed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+        variant = replace(config, **typed)
+        folder = cache / "runs" / f"ablation_{view}_{name.replace(' ', '_')}"
+        if not (folder / "net.pt").exists():
+            train(variant, cache, folder, resume=True)
+        net = AttackNet(variant.stages, pretrained=False)
+        net.load_state_dict(torch.load(folder / "net.pt", weights_only=True))
+        found[name] = judged(summary(*score_split(net.eval(), VIEWS[view], stores, "validation", share=1 / 3)))
+        print(name, found[name], flush=True)
+        out.write_text(json.dumps({"pairs": plan.pairs, "variants": found}, indent=1) + "\n", encoding="utf-8")
+
+
+def judged(figures: dict[str, float]) -> dict[str, float]:
+    """The four figures an ingredient is judged by, out of `training.evaluate.summary`."""
+
+    def mean(kinds: frozenset[str]) -> float:
+        return float(np.mean([v for k, v in figures.items() if k.startswith("simulated ") and k.removeprefix("simulated ") in kinds]))
+
+    return {
+        "physical": figures["physical pooled"],
+        "digital": figures["digital pooled"],
+        "reserved physical simulators": mean(PHYSICAL),
+        "reserved digital simulators": mean(DIGITAL),
+    }
