@@ -75,7 +75,6 @@ def read_chip(files: Mapping[str, bytes], trust: TrustList | None, *, today: dat
     reasons: list[Reason] = []
     facts: dict[str, Any] = {"data_groups": sorted(files.keys() - {"sod"}), "trust_sha256": None if trust is None else trust.sha256}
     zone: Mrz | None = None
-    portrait_rgb: UInt8Array | None = None
     try:
         signed = _SecurityObject.parse(files["sod"])
     except ASN1_ERRORS as error:
@@ -91,12 +90,23 @@ def read_chip(files: Mapping[str, bytes], trust: TrustList | None, *, today: dat
         zone = _zone(files["dg1"], today)
     except ASN1_ERRORS as error:
         reasons.append(Reason("document_chip_unreadable", f"dg1 cannot be read ({error})"))
-    if "dg2" in files:
-        try:
-            portrait_rgb = _portrait(files["dg2"], limits)
-        except (*ASN1_ERRORS, struct.error, InputError) as error:
-            reasons.append(Reason("document_chip_portrait_unreadable", f"dg2 cannot be read ({error})"))
-    return Chip(zone, portrait_rgb, tuple(reasons), MappingProxyType(facts))
+    portrait = chip_portrait(files, limits)
+    if isinstance(portrait, Reason):
+        reasons.append(portrait)
+    return Chip(zone, None if isinstance(portrait, Reason) else portrait, tuple(reasons), MappingProxyType(facts))
+
+
+def chip_portrait(files: Mapping[str, bytes], limits: Limits) -> UInt8Array | Reason | None:
+    """DG2 of the files of a chip, (H, W, 3) uint8 RGB; why it cannot be read; or ``None`` where it was not sent.
+
+    Whether a state signed it is `read_chip`'s question.
+    """
+    if "dg2" not in files:
+        return None
+    try:
+        return _portrait(files["dg2"], limits)
+    except (*ASN1_ERRORS, struct.error, InputError) as error:
+        return Reason("document_chip_portrait_unreadable", f"dg2 cannot be read ({error})")
 
 
 class _Digest(core.Sequence):  # type: ignore[misc]
