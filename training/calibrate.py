@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,10 +130,31 @@ def points(rows: Sequence[ChipRow], probability: NDArray[np.float64]) -> dict[st
     }
 
 
+def loosest(rows: Sequence[ChipRow], probability: NDArray[np.float64], named: Mapping[str, float], rule: Mapping[str, Any]) -> str:
+    """The first of ``rule["points"]`` at which no source of ``rule["faces"]`` bona fide faces has more than ``rule["refused"]`` refused.
+
+    Raises:
+        ValueError: at none of them.
+    """
+    by_source: dict[str, list[float]] = defaultdict(list)
+    for row, p in zip(rows, probability, strict=True):
+        if not row.is_attack:
+            by_source[row.source].append(float(p))
+    judged = [np.array(values) for values in by_source.values() if len(values) >= rule["faces"]]
+    for point in rule["points"]:
+        if all((values >= named[point]).mean() <= rule["refused"] for values in judged):
+            return str(point)
+    raise ValueError(
+        f"at none of {rule['points']} is every source of the calibration split refused at most {rule['refused']:.0%} of the time"
+    )
+
+
 def table(rows: Sequence[ChipRow], calibration: Calibration, logits: Logits, config: Path) -> dict[str, Any]:
     """The ``[face_attack]`` table of thresholds.toml."""
-    uses = {k: v for k, v in tomllib.loads(config.read_text(encoding="utf-8")).items() if isinstance(v, str)}
-    named = points(rows, calibration.probability(logits))
+    rules = tomllib.loads(config.read_text(encoding="utf-8"))
+    probability = calibration.probability(logits)
+    named = points(rows, probability)
+    uses = {"review": loosest(rows, probability, named, rules["review"]), "reject": rules["reject"]}
     real = [r for r in rows if not r.attack]
     return {
         "command": "python -m training ship",

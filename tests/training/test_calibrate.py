@@ -10,7 +10,7 @@ from made_chips import attack, row
 
 from kyc_guard.calibration import Join, either
 from kyc_guard.config import Thresholds
-from training.calibrate import Calibration, Logits, fit, points, table, weights_of
+from training.calibrate import Calibration, Logits, fit, loosest, points, table, weights_of
 from training.chips import ChipRow
 from training.thresholds import write_table
 
@@ -149,3 +149,13 @@ def test_the_table_is_what_the_detector_and_the_policy_ask_for(
         assert set(Join.from_table(read.table("face_attack")["join"][kind], kind).weights) == {"face", "patch"}
     counts = read.table("face_attack")
     assert (counts["bona_fide"], counts["attacks"], counts["simulated_attacks"]) == (400, 800, 400)
+
+
+def test_people_are_sent_to_review_from_the_loosest_point_that_spares_every_source() -> None:
+    rows = [row(source="usual")] * 200 + [row(source="unlike")] * 20 + [row(source="few")] * 5
+    p = np.concatenate([np.linspace(0, 0.5, 200), np.linspace(0.3, 0.7, 20), [0.99] * 5])
+    rule = {"points": ["bpcer_10", "bpcer_05", "bpcer_01"], "faces": 20, "refused": 0.10}
+    named = {"bpcer_10": 0.45, "bpcer_05": 0.67, "bpcer_01": 0.9}
+    assert loosest(rows, p, named, rule) == "bpcer_05", "a tenth of the usual people are refused by the first, three in five of the unlike"
+    with pytest.raises(ValueError, match="at none of"):
+        loosest(rows, p, {name: 0.2 for name in named}, rule)
