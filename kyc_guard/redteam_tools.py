@@ -226,10 +226,10 @@ def _injected(strength: int, rng: Rng, own: Material, _donor: Material | None) -
 # ------------------------------------------------------------------------------------------------------------- documents
 
 
-def _recaptured(simulate: Callable[[Rng, UInt8Array], UInt8Array], rng: Rng, own: Material, _donor: Material | None) -> Made:
+def _recaptured(simulate: Callable[[Rng, UInt8Array], document.Shot], rng: Rng, own: Material, _donor: Material | None) -> Made:
     if not own.pages_rgb:
         raise NotApplicableError("there is no document")
-    return Made(jpeg(simulate(rng, own.pages_rgb[0]), quality=92), ".jpg")
+    return Made(jpeg(simulate(rng, own.pages_rgb[0]).image_rgb, quality=92), ".jpg")
 
 
 def _pasted(paste: Callable[[Rng, FaceImage, FaceImage], UInt8Array], rng: Rng, own: Material, donor: Material | None) -> Made:

@@ -1,12 +1,12 @@
-"""Attacks on the picture of a document: shown on a display or printed and photographed again, or with another portrait on it.
+"""Attacks on the picture of a document: shown on a display or printed and photographed again, with another portrait, or other text.
 
 Pictures are (H, W, 3) uint8 RGB in and out, same shape. An attacker who shoots a document again does so until it can be read, so
-the camera is a fair one: full resolution, no shake, nearly in focus.
+the camera is a fair one: full resolution, no shake, nearly in focus. `lay_page` is the honest photo by the same camera.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,19 +19,40 @@ from kyc_guard.attacks.swap import mesh_swap_cloned
 from kyc_guard.types import Float32Array, UInt8Array
 
 
-def show_page(rng: Rng, page_rgb: UInt8Array, *, ranges: screen.Range) -> UInt8Array:
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """A photo of a page, and where the page lies in it."""
+
+    image_rgb: UInt8Array
+    pose: Pose
+
+    def move(self, points_px: Float32Array) -> Float32Array:
+        """(N, 2) pixels of the page -> (N, 2) float32 pixels of the photo."""
+        return self.pose.move(points_px, *self.image_rgb.shape[:2])
+
+
+def lay_page(rng: Rng, page_rgb: UInt8Array) -> Shot:
+    """No attack: the page itself on a table, under the light that falls on prints."""
+    paper = printing.draw_paper(rng, printing.PHOTO)
+    camera, pose, surround = _desk(rng, page_rgb, exposure=(0.8, 1.3), rim_rgb=(0, 0, 0))
+    surround = replace(surround, rim_px=0.0)
+    light = light_of(page_rgb)
+    return Shot(printing.hold(page_rgb, paper=paper, camera=camera, pose=pose, surround=surround, rng=rng, mean_light=light), pose)
+
+
+def show_page(rng: Rng, page_rgb: UInt8Array, *, ranges: screen.Range) -> Shot:
     """The page on a display of the range, photographed with the display's edge in view."""
     display = screen.draw_display(rng, ranges)
     camera, pose, surround = _desk(rng, page_rgb, exposure=(0.8, 1.3), rim_rgb=(14, 14, 16))
-    return screen.show(page_rgb, display=display, camera=camera, pose=pose, surround=surround, rng=rng)
+    return Shot(screen.show(page_rgb, display=display, camera=camera, pose=pose, surround=surround, rng=rng), pose)
 
 
-def print_page(rng: Rng, page_rgb: UInt8Array, *, ranges: printing.Range) -> UInt8Array:
+def print_page(rng: Rng, page_rgb: UInt8Array, *, ranges: printing.Range) -> Shot:
     """The page printed by a printer of the range and laid on a table."""
     paper = printing.draw_paper(rng, ranges)
     camera, pose, surround = _desk(rng, page_rgb, exposure=(0.8, 1.3), rim_rgb=(248, 248, 246))
-    sheet = printing.ink(page_rgb, paper, rng)
-    return printing.hold(sheet, paper=paper, camera=camera, pose=pose, surround=surround, rng=rng, mean_light=light_of(page_rgb))
+    sheet, light = printing.ink(page_rgb, paper, rng), light_of(page_rgb)
+    return Shot(printing.hold(sheet, paper=paper, camera=camera, pose=pose, surround=surround, rng=rng, mean_light=light), pose)
 
 
 def _desk(
