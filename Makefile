@@ -50,7 +50,7 @@ $(VENV)/dev.ok: $(VENV)/core.ok
 	@touch $@
 
 $(VENV)/train.ok: $(VENV)/dev.ok
-	$(PIP) --editable '.[dev,train,speech]'
+	$(PIP) --editable '.[dev,train,speech,ray]'
 	@touch $@
 
 clean:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from kyc_guard import pool
 from kyc_guard.config import Settings
-from kyc_guard.errors import InputError, SchemaError, UnreadableError
+from kyc_guard.errors import ConfigError, InputError, SchemaError, UnreadableError
 from kyc_guard.progress import Advance, silent
 from kyc_guard.provenance import identity
 from kyc_guard.result_lines import LineFile
@@ -140,6 +140,7 @@ def run(
     make_verify: Callable[[], Verify] | None = None,
     judged_with: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], contextlib.AbstractContextManager[Advance]] = silent,
+    engine: pool.Engine = pool.ProcessCrew,
 ) -> Summary:
     """Judge every submission of ``source`` and append its line to ``out``.
 
@@ -152,12 +153,13 @@ def run(
         make_verify: what judges; called once in each worker process, must be picklable.
         judged_with: fields of every line of ``out`` without which it was begun with another bundle; by default those of ``settings``
             where nobody else judges.
+        engine: where the workers run; neither it nor ``workers`` changes a result.
 
     Raises:
         InputError: ``source`` cannot be read or is empty; ``out`` exists without ``resume``, is no result file, or was
             begun with another policy, thresholds or models.
         OutputError: ``out`` cannot be written.
-        ConfigError, ModelError: nothing may be judged.
+        ConfigError, ModelError: nothing may be judged, or a worker judged with another bundle than ``judged_with``.
     """
     settings = settings or Settings()
     if judged_with is None:
@@ -170,14 +172,16 @@ def run(
         file.repair()
         summary.earlier = len(done & places.keys())
         tasks = _pending(source, places, done)
-        results = pool.run(
-            _Judge(make_verify or LoadVerifier(settings)), tasks, workers=workers or pool.default_workers(), timeout_s=timeout_s
-        )
+        work = _Judge(make_verify or LoadVerifier(settings))
+        results = pool.run(work, tasks, workers=workers, timeout_s=timeout_s, engine=engine)
         with contextlib.closing(results), progress(summary.total, summary.earlier) as advance:
             for job, result in results:
                 line = result if isinstance(result, str) else _error_line(job.id, result.code, result.detail)
+                row = json.loads(line)
+                if (other := _judged_with_another(row, judged_with)) is not None:
+                    raise ConfigError(f"{job.id}: a worker judged with another {other}. Remedy: give every machine the same bundle")
                 file.append(line)
-                summary.add(json.loads(line))
+                summary.add(row)
                 advance()
     summary.took_s = time.monotonic() - started
     return summary
@@ -242,16 +246,20 @@ def _read_back(file: LineFile, judged_with: Mapping[str, Any], summary: Summary)
             raise InputError(file.path, f"line {number} is no result line", "restore the file, or name another one") from error
         if submission in done:
             raise InputError(file.path, f"line {number} repeats submission {submission!r}", "remove one of the two lines")
-        for key, value in judged_with.items():
-            if row["outcome"] != ERROR and row.get(key) != value:
-                raise InputError(
-                    file.path, f"line {number} was judged with another {key}", "use the bundle it was begun with, or name another file"
-                )
+        if (other := _judged_with_another(row, judged_with)) is not None:
+            raise InputError(
+                file.path, f"line {number} was judged with another {other}", "use the bundle it was begun with, or name another file"
+            )
         done.add(submission)
     torn = file.torn()[: len(_LINE_STARTS)]
     if torn != _LINE_STARTS[: len(torn)]:
         raise InputError(file.path, "ends with something that is no result line", "restore the file, or name another one")
     return done
+
+
+def _judged_with_another(row: Mapping[str, Any], judged_with: Mapping[str, Any]) -> str | None:
+    """The first field in which a decision's bundle is another one; error lines have none."""
+    return next((key for key, value in judged_with.items() if row["outcome"] != ERROR and row.get(key) != value), None)
 
 
 def _places(source: Path) -> dict[str, list[str]]:

@@ -15,13 +15,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kyc_guard.errors import ConfigError
 from kyc_guard.types import Outcome
+
+Device: TypeAlias = Literal["cpu", "cuda", "tensorrt", "auto"]
+Precision: TypeAlias = Literal["fp32", "fp16"]
 
 
 class Limits(BaseModel, frozen=True):
@@ -49,7 +52,7 @@ class Sampling(BaseModel, frozen=True):
     motion_hz: float = Field(default=0.0, ge=0.0, le=30.0)
     """Frames a second, over the whole clip, shrunk to ``motion_side_px``, for questions about movements; 0 = none."""
     challenge_hz: float = Field(default=15.0, ge=1.0, le=30.0)
-    """``motion_hz`` for a submission whose session asked for actions: a blink lasts 0.1 to 0.4 s."""
+    """``motion_hz`` for a clip without sound: a blink lasts 0.1 to 0.4 s, and a loop shows in pairs of frames one period apart."""
     speech_hz: float = Field(default=25.0, ge=20.0, le=30.0)
     """``motion_hz`` where somebody speaks: a phrase was asked, or there is sound to hold the lips against. Lips close for 0.1 s."""
     motion_side_px: int = Field(default=480, ge=64, le=1920)
@@ -77,7 +80,12 @@ class Settings(BaseSettings):
     """The shipped file, unless ``kyc-guard calibrate`` wrote one for this operator."""
     threads: int = Field(default_factory=lambda: min(2, os.cpu_count() or 1), ge=1)
     """Threads one submission may use: from 2 on, the document is read while the selfie is decoded and judged. Batches use one a worker."""
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    device: Device = "cpu"
+    """Where the nets run; ``auto`` takes CUDA where it is there. What is missing is replaced by the next best; see `kyc_guard.runtime`."""
+    precision: Precision = "fp32"
+    """``fp16`` on TensorRT alone. Thresholds are measured with fp32."""
+    net_batch: int = Field(default=8, ge=1)
+    """Pictures a net takes at once. No result depends on it. More than 8 leave the caches of a CPU and are slower; GPUs want more."""
     csca_dir: Path | None = None
     """Folder of the country certificates and revocation lists that chips are held against; see `kyc_guard.documents.certificates`."""
     limits: Limits = Limits()

@@ -49,7 +49,6 @@ def examine(settings: Settings) -> tuple[Check, ...]:
     """All checks, in the order in which they build on one another. A check that breaks is a failed check, never an exception."""
     checks = [
         _look("versions", _versions),
-        _look("providers", lambda: _providers(settings)),
         _look("policy", lambda: f"{settings.policy_path}: {', '.join(Policy.load(settings.policy_path).checks)}"),
         _look("thresholds", lambda: ", ".join(Thresholds.load(settings.thresholds_path).tables)),
         _look("models", lambda: _models(settings)),
@@ -65,6 +64,7 @@ def examine(settings: Settings) -> tuple[Check, ...]:
         return (
             *checks,
             Check("detectors", ok=True, detail=", ".join(f"{d.name} {d.version}" for d in verifier.detectors)),
+            _look("nets", lambda: _nets(verifier)),
             _look("colour order", lambda: _colour_order(verifier)),
             _look("speed", lambda: _speed(verifier)),
         )
@@ -108,16 +108,6 @@ def _versions() -> str:
     return f"Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in _PACKAGES)
 
 
-def _providers(settings: Settings) -> str:
-    import onnxruntime
-
-    available = onnxruntime.get_available_providers()
-    used = [p for p in settings.providers if p in available]
-    if not used:
-        raise ModelError(f"of {list(settings.providers)} none is among {available}. Remedy: set KYC_GUARD_PROVIDERS")
-    return f"uses {', '.join(used)}; available {', '.join(available)}"
-
-
 def _models(settings: Settings) -> str:
     weights = Weights(settings.weights_dir)
     found = [weights.get(name) for name in weights.names()]
@@ -152,6 +142,16 @@ def _colour_order(verifier: Verifier) -> str:
                 + ". Remedy: do not judge with this installation; reinstall the pinned packages and the weights"
             )
     return ", ".join(f"{n} {got[n]:+.2f} as expected (swapped {e['bgr']:+.2f})" for n, e in strong.items())
+
+
+def _nets(verifier: Verifier) -> str:
+    """Where they run. One that fell back is slower, not wrong: it is said, and nothing fails."""
+    on = {name: net.provider + (f" ({net.fallback})" if net.fallback else "") for name, net in verifier.bundle.nets.items()}
+    return f"device {verifier.settings.device}: " + "; ".join(f"{where} for {_listed(on, where)}" for where in dict.fromkeys(on.values()))
+
+
+def _listed(on: Mapping[str, str], where: str) -> str:
+    return ", ".join(name for name, place in on.items() if place == where)
 
 
 def _disk() -> str:

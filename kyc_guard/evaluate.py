@@ -121,7 +121,7 @@ def run(
             file.append(_csv_line((*COLUMNS, *scorer.detectors)))
         tasks = (row for i, row in enumerate(read_manifest(manifest, root, split)) if i >= done)
         work = _Work(scorer.make, scorer.detectors)
-        results = pool.run(work, tasks, workers=workers or pool.default_workers(), timeout_s=timeout_s, ordered=True)
+        results = pool.run(work, tasks, workers=workers, timeout_s=timeout_s, ordered=True)
         with contextlib.closing(results), progress(total, done) as advance:
             for row, result in results:
                 score = Score(None, result.code, None, (None,) * len(scorer.detectors)) if isinstance(result, pool.Failure) else result

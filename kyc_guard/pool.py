@@ -12,17 +12,19 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
 from kyc_guard.errors import ConfigError, KycGuardError, ModelError
 
 T = TypeVar("T")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 MakeWorker: TypeAlias = Callable[[], Callable[[T], R]]
 """Called once in each worker process; what it returns is called for every task. Must be picklable."""
 
@@ -41,25 +43,71 @@ class Failure:
     detail: str
 
 
+Held: TypeAlias = tuple[int, T, bool]
+"""A task with its index, and whether this is its last try."""
+
+
+class Crew(Protocol[T, R_co]):
+    """Workers that hold one task each, replaced when they die; a ``with`` starts and ends them.
+
+    Nothing is given while nobody is idle. One that has not loaded its models yet need not count as idle.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def idle(self) -> Sequence[Any]: ...
+
+    @property
+    def busy(self) -> Sequence[Any]: ...
+
+    def give(self, held: Held[T]) -> None: ...
+
+    def collect(self) -> Sequence[tuple[Held[T], R_co | Failure]]:
+        """Wait until a worker answers, dies, runs out of time or has loaded; return what came."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class Engine(Protocol):
+    """Makes a crew: `ProcessCrew`, or `kyc_guard.ray_pool.RayCrew`."""
+
+    def __call__(self, make_worker: MakeWorker[T, R], workers: int | None, timeout_s: float | None) -> Crew[T, R]: ...
+
+
 def default_workers() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(
-    make_worker: MakeWorker[T, R], tasks: Iterable[T], *, workers: int, timeout_s: float | None = None, ordered: bool = False
+    make_worker: MakeWorker[T, R],
+    tasks: Iterable[T],
+    *,
+    workers: int | None = None,
+    timeout_s: float | None = None,
+    ordered: bool = False,
+    engine: Engine | None = None,
 ) -> Generator[tuple[T, R | Failure], None, None]:
     """Yield every task with its result, as they finish or (``ordered``) in the order given; closing it ends the workers.
 
     ``tasks`` is read no faster than results are taken. A task whose worker died or passed ``timeout_s`` is tried once
     more, alone on the machine as far as this pool goes, and then given up as a `Failure`; the others go on.
 
+    Args:
+        workers: how many; one a core unless given.
+        engine: where they run; processes of this machine unless given.
+
     Raises:
         ConfigError, ModelError: raised by a worker; nothing may be judged, so all stop.
         KycGuardError: workers die or raise before they take a task.
     """
-    with _Crew(make_worker, workers, timeout_s) as crew:
-        finished = _schedule(crew, tasks, window=workers * _WINDOW_PER_WORKER if ordered else None)
+    with (engine or ProcessCrew)(make_worker, workers, timeout_s) as crew:
+        finished = _schedule(crew, tasks, window=crew.size * _WINDOW_PER_WORKER if ordered else None)
         if not ordered:
             yield from ((task, result) for _, task, result in finished)
             return
@@ -72,30 +120,30 @@ def run(
                 turn += 1
 
 
-def _schedule(crew: _Crew[T, R], tasks: Iterable[T], window: int | None) -> Iterator[tuple[int, T, R | Failure]]:
+def _schedule(crew: Crew[T, R], tasks: Iterable[T], window: int | None) -> Iterator[tuple[int, T, R | Failure]]:
     """Hand tasks out and results back, unordered, each with its index."""
     source = enumerate(tasks)
     suspects: deque[tuple[int, T]] = deque()
-    oldest, done = 0, set[int]()
+    oldest, newest, done = 0, -1, set[int]()
     exhausted = False
     while True:
         if suspects:
-            if not crew.busy:
-                crew.give(*suspects.popleft(), last_try=True)
+            if crew.idle and not crew.busy:
+                crew.give((*suspects.popleft(), True))
         else:
             while not exhausted and crew.idle:
                 # One slow clip must not let the results behind it pile up without bound.
-                if window is not None and crew.busy and crew.last_given - oldest >= window:
+                if window is not None and crew.busy and newest - oldest >= window:
                     break
                 item = next(source, None)
                 if item is None:
                     exhausted = True
                 else:
-                    crew.give(*item, last_try=False)
+                    newest = item[0]
+                    crew.give((*item, False))
         if not crew.busy and not suspects and exhausted:
             return
-        for worker, result in crew.collect():
-            index, task, last_try = worker
+        for (index, task, last_try), result in crew.collect():
             if isinstance(result, Failure) and result.code != "internal_error" and not last_try:
                 suspects.append((index, task))
                 continue
@@ -106,19 +154,18 @@ def _schedule(crew: _Crew[T, R], tasks: Iterable[T], window: int | None) -> Iter
             yield index, task, result
 
 
-class _Crew(Generic[T, R]):
-    """The worker processes; replaces the dead."""
+class ProcessCrew(Generic[T, R]):
+    """Worker processes of this machine."""
 
-    def __init__(self, make_worker: MakeWorker[T, R], size: int, timeout_s: float | None) -> None:
+    def __init__(self, make_worker: MakeWorker[T, R], workers: int | None, timeout_s: float | None) -> None:
         self._make_worker, self._timeout_s = make_worker, timeout_s
+        self.size = max(1, workers or default_workers())
         self.idle: list[_Worker[T]] = []
         self.busy: list[_Worker[T]] = []
-        self.last_given = -1
         self._context = multiprocessing.get_context("spawn")
-        self._size = max(1, size)
 
     def __enter__(self) -> Self:
-        self.idle = [_Worker(self._context, self._make_worker) for _ in range(self._size)]
+        self.idle = [_Worker(self._context, self._make_worker) for _ in range(self.size)]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
@@ -129,30 +176,29 @@ class _Crew(Generic[T, R]):
         for worker in self.idle:
             worker.stop(grace_s=_GRACE_S)
 
-    def give(self, index: int, task: T, *, last_try: bool) -> None:
+    def give(self, held: Held[T]) -> None:
         """Hand a task to an idle worker, a fresh one if that has died meanwhile."""
         worker = self.idle.pop()
         try:
-            worker.give(index, task, last_try, self._timeout_s)
+            worker.give(held, self._timeout_s)
         except OSError:
             worker.stop(grace_s=0.0)
             worker = _Worker(self._context, self._make_worker)
-            worker.give(index, task, last_try, self._timeout_s)
+            worker.give(held, self._timeout_s)
         self.busy.append(worker)
-        self.last_given = max(self.last_given, index)
 
-    def collect(self) -> list[tuple[tuple[int, T, bool], R | Failure]]:
-        """Wait until a worker answers, dies or runs out of time; return what came."""
+    def collect(self) -> list[tuple[Held[T], R | Failure]]:
+        """See `Crew`."""
         deadlines = [w.deadline for w in self.busy if w.deadline is not None]
         patience = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
         ready = wait([w.pipe for w in self.busy], patience)
-        answers: list[tuple[tuple[int, T, bool], R | Failure]] = []
+        answers: list[tuple[Held[T], R | Failure]] = []
         for worker in list(self.busy):
             if worker.pipe in ready:
                 result = self._receive(worker)
             elif worker.deadline is not None and worker.deadline <= time.monotonic():
                 worker.stop(grace_s=0.0)
-                result = Failure("timeout", f"no result within {self._timeout_s:g} s")
+                result = out_of_time(self._timeout_s)
             else:
                 continue
             if isinstance(result, _Started):
@@ -193,10 +239,10 @@ class _Worker(Generic[T]):
         theirs.close()
         self.alive, self.started = True, False
         self.deadline: float | None = None
-        self._held: tuple[int, T, bool] | None = None
+        self._held: Held[T] | None = None
 
     @property
-    def held(self) -> tuple[int, T, bool]:
+    def held(self) -> Held[T]:
         assert self._held is not None
         return self._held
 
@@ -207,9 +253,9 @@ class _Worker(Generic[T]):
             return f"exit code {code}"
         return f"signal {signal.Signals(-code).name}"
 
-    def give(self, index: int, task: T, last_try: bool, timeout_s: float | None) -> None:
-        self.pipe.send(task)
-        self._held = (index, task, last_try)
+    def give(self, held: Held[T], timeout_s: float | None) -> None:
+        self.pipe.send(held[1])
+        self._held = held
         # Loading models does not count against the first task.
         self.deadline = time.monotonic() + timeout_s if timeout_s is not None and self.started else None
 
@@ -231,26 +277,38 @@ def _serve(pipe: Connection, make_worker: MakeWorker[Any, Any]) -> None:
     """The worker process: load once, then answer until the pipe closes."""
     # Ctrl-C reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        work = make_worker()
-    except KycGuardError as error:
-        pipe.send(error)
+    work = load(make_worker)
+    if isinstance(work, KycGuardError):
+        pipe.send(work)
         return
-    except Exception as error:
-        pipe.send(KycGuardError(f"a worker process could not start: {type(error).__name__}: {error}"))
-        raise
     try:
         pipe.send(_Started())
         while True:
-            pipe.send(_answer(work, pipe.recv()))
+            pipe.send(answer(work, pipe.recv()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def _answer(work: Callable[[Any], Any], task: Any) -> Any:
+def load(make_worker: MakeWorker[T, R]) -> Callable[[T], R] | KycGuardError:
+    """What does the work in a worker process, or why there is none."""
+    try:
+        return make_worker()
+    except KycGuardError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - told to the parent, which stops
+        traceback.print_exc()
+        return KycGuardError(f"a worker process could not start: {type(error).__name__}: {error}")
+
+
+def answer(work: Callable[[T], R], task: T) -> R | Failure | KycGuardError:
+    """What a worker process sends back; an error of this package means that nothing may be judged."""
     try:
         return work(task)
     except (ConfigError, ModelError) as error:
         return error
     except Exception as error:  # noqa: BLE001 - the worker boundary: one task's bug is one row's error
         return Failure("internal_error", f"{type(error).__name__}: {error}")
+
+
+def out_of_time(timeout_s: float | None) -> Failure:
+    return Failure("timeout", f"no result within {timeout_s:g} s")

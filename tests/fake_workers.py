@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from kyc_guard import batch, evaluate
 from kyc_guard.errors import ModelError, UnreadableError
+from kyc_guard.pool import ProcessCrew
+from kyc_guard.ray_pool import RayCrew
 from kyc_guard.types import Decision, Outcome, Reason, Signal, Submission
 
 if TYPE_CHECKING:
@@ -52,8 +54,12 @@ def decision(submission: Submission, score: float, outcome: Outcome) -> Decision
 @dataclass(frozen=True)
 class FakeVerifier:
     pause_s: float = 0.0
+    pids: Path | None = None
+    """A folder in which every worker leaves its process id."""
 
     def __call__(self) -> Callable[[Submission], Decision]:
+        if self.pids is not None:
+            (self.pids / str(os.getpid())).touch()
         return self.verify
 
     def verify(self, submission: Submission) -> Decision:
@@ -222,9 +228,13 @@ if __name__ == "__main__":
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--pids", type=Path)
+    parser.add_argument("--pause-s", type=float, default=0.02)
     arguments = parser.parse_args()
     if arguments.source.suffix == ".csv":
         scorer = dataclasses.replace(SCORER, make=FakeModel(pause_s=0.02))
         evaluate.run(arguments.source, arguments.out, workers=2, resume=arguments.resume, scorer=scorer)
     else:
-        batch.run(arguments.source, arguments.out, workers=2, resume=arguments.resume, make_verify=FakeVerifier(pause_s=0.02))
+        verify, engine = FakeVerifier(arguments.pause_s, arguments.pids), RayCrew if arguments.ray else ProcessCrew
+        batch.run(arguments.source, arguments.out, workers=2, resume=arguments.resume, make_verify=verify, timeout_s=10.0, engine=engine)

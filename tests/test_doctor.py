@@ -53,7 +53,7 @@ def test_a_healthy_installation_passes_every_check(healthy: Settings) -> None:
     assert {c.name: c.detail for c in checks if not c.ok} == {}
     assert {c.name for c in checks} >= {
         "versions",
-        "providers",
+        "nets",
         "models",
         "policy",
         "thresholds",
@@ -126,9 +126,9 @@ def test_recalibrating_another_detector_leaves_the_probe_valid_and_a_stale_probe
     assert "was written for other thresholds" in failed(healthy)["colour order"]
 
 
-def test_a_full_disk_and_a_missing_provider_are_noticed(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_noticed(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
-    assert set(failed(healthy.model_copy(update={"providers": ("TPUExecutionProvider",)}))) == {"disk", "providers"}
+    assert set(failed(healthy)) == {"disk"}
 
 
 def test_the_command_exits_with_1_when_something_fails(healthy: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

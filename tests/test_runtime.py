@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from kyc_guard.errors import ModelError
-from kyc_guard.runtime import Net
+from kyc_guard.runtime import CPU, CUDA, TENSORRT, Net
 from kyc_guard.weights import Weight
 
 
@@ -78,13 +81,75 @@ def test_several_threads_share_a_net(weight: Weight) -> None:
             assert np.array_equal(out["square"], x * x)
 
 
-def test_the_first_available_providers_are_taken(weight: Weight) -> None:
-    assert Net(weight, providers=("NoSuchProvider", "CPUExecutionProvider")).providers == ("CPUExecutionProvider",)
+class Sessions:
+    """ONNX Runtime on a machine with other providers: some start, some raise, some give way to the CPU without a word."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, there: str, *, raising: str = "", giving_way: str = "") -> None:
+        self.chains: list[list[tuple[str, dict[str, str]]]] = []
+        self._real, self._raising, self._giving_way = ort.InferenceSession, raising.split(), giving_way.split()
+        monkeypatch.setattr(ort, "get_available_providers", lambda: [*there.split(), CPU])
+        monkeypatch.setattr(ort, "InferenceSession", self.start)
+
+    def start(self, path: str, options: Any, providers: list[tuple[str, dict[str, str]]]) -> Any:
+        self.chains.append(providers)
+        first = providers[0][0]
+        if first in self._raising:
+            raise RuntimeError("no driver")
+        session = self._real(path, options, providers=[CPU])
+        if first not in self._giving_way:
+            session.get_providers = lambda: [name for name, _ in providers]
+        return session
 
 
-def test_without_an_available_provider_nothing_is_loaded(weight: Weight) -> None:
-    with pytest.raises(ModelError, match=r"NoSuchProvider.*Remedy"):
-        Net(weight, providers=("NoSuchProvider",))
+@pytest.mark.parametrize(
+    ("device", "machine", "runs_on", "because"),
+    [
+        ("cpu", {"there": f"{TENSORRT} {CUDA}"}, CPU, ""),
+        ("cuda", {"there": CUDA}, CUDA, ""),
+        ("cuda", {"there": ""}, CPU, r"CUDAExecutionProvider is not in this ONNX Runtime: .*kyc-guard\[gpu\]"),
+        ("cuda", {"there": CUDA, "raising": CUDA}, CPU, "CUDAExecutionProvider does not start .no driver"),
+        ("cuda", {"there": CUDA, "giving_way": CUDA}, CPU, "CUDAExecutionProvider does not start: it needs an NVIDIA driver"),
+        ("tensorrt", {"there": f"{TENSORRT} {CUDA}"}, TENSORRT, ""),
+        ("tensorrt", {"there": f"{TENSORRT} {CUDA}", "giving_way": TENSORRT}, CUDA, "TensorrtExecutionProvider does not start"),
+        ("tensorrt", {"there": ""}, CPU, "TensorrtExecutionProvider is not in .*; CUDAExecutionProvider is not in"),
+        ("auto", {"there": f"{TENSORRT} {CUDA}"}, CUDA, ""),
+        ("auto", {"there": ""}, CPU, ""),
+    ],
+)
+def test_a_device_that_is_missing_is_replaced_by_the_next_best_and_the_net_says_why(
+    weight: Weight, monkeypatch: pytest.MonkeyPatch, *, device: Any, machine: dict[str, str], runs_on: str, because: str
+) -> None:
+    Sessions(monkeypatch, **machine)
+    net = Net(weight, device=device)
+    assert net.provider == runs_on
+    assert re.search(because, net.fallback) if because else net.fallback == ""
+
+
+def test_fp16_is_tensorrts_business_and_others_say_so(weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Sessions(monkeypatch, f"{TENSORRT} {CUDA}")
+    assert Net(weight, device="tensorrt", precision="fp16").fallback == ""
+    assert machine.chains == [[(TENSORRT, {"trt_fp16_enable": "1"}), (CPU, {})]]
+    assert Net(weight, device="auto", precision="fp16").fallback == f"fp16 needs {TENSORRT}"
+
+
+def test_a_file_that_no_provider_takes_is_refused(weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
+    Sessions(monkeypatch, CUDA, raising=f"{CUDA} {CPU}")
+    with pytest.raises(ModelError, match=r"tiny\.onnx: cannot be loaded"):
+        Net(weight, device="cuda")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 7])
+def test_results_depend_neither_on_the_portions_nor_on_how_outputs_come_back(weight: Weight, batch: int) -> None:
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    net = Net(weight, batch=batch)
+    for run in (net.run, lambda x: dict(zip(("twice", "square"), net._run_bound({"x": x}), strict=True))):
+        out = run(x=x)
+        assert np.array_equal(out["twice"], 2 * x)
+        assert np.array_equal(out["square"], x * x)
+
+
+def test_no_pictures_give_no_answers(weight: Weight) -> None:
+    assert Net(weight).run(x=np.empty((0, 3), np.float32))["twice"].shape == (0, 3)
 
 
 @pytest.mark.parametrize("data", [b"", b"not a model", model_bytes()[:-30]], ids=["empty", "text", "cut off"])

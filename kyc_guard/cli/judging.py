@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from enum import StrEnum
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +48,13 @@ def verify(
     raise typer.Exit(EXIT_CODES[decision.outcome])
 
 
+class Engine(StrEnum):
+    """Where the workers of a batch run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 @app.command()
 def batch(
     source: Annotated[Path, typer.Argument(help="Folder of submission folders, or a .csv or .jsonl manifest.")],
@@ -55,16 +64,28 @@ def batch(
     packs: Annotated[Path | None, typer.Option(help="Folder for an evidence pack of every decision.", show_default=False)] = None,
     resume: Resume = False,
     timeout_s: TimeoutS = 300.0,
+    engine: Annotated[Engine, typer.Option(help="Processes of this machine, or actors of a Ray cluster (extra ray).")] = Engine.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster, such as ray://head:10001; Ray is started here unless given.", show_default=False),
+    ] = None,
+    gpus_per_worker: Annotated[float, typer.Option(min=0.0, help="Share of a GPU that each Ray worker reserves.")] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Judge many submissions. Exit code 0 if all were judged, 2 if some lines are errors, 130 if interrupted."""
     from kyc_guard import evidence_pack
     from kyc_guard.batch import run
+    from kyc_guard.pool import ProcessCrew
     from kyc_guard.progress import bar
+    from kyc_guard.ray_pool import RayCrew
 
+    if engine is Engine.LOCAL and (address or gpus_per_worker):
+        raise typer.BadParameter("--address and --gpus-per-worker belong to --engine ray")
+    crew = partial(RayCrew, address=address, gpus_per_worker=gpus_per_worker) if engine is Engine.RAY else ProcessCrew
     with reporting(as_json), resumable():
-        packing = {} if packs is None else evidence_pack.batch_options(packs, Settings())
-        summary = run(source, out, settings=Settings(), workers=workers, resume=resume, timeout_s=timeout_s, progress=bar, **packing)
+        options = {} if packs is None else evidence_pack.batch_options(packs, Settings())
+        options |= {"workers": workers, "resume": resume, "timeout_s": timeout_s, "engine": crew, "progress": bar}
+        summary = run(source, out, settings=Settings(), **options)
     if as_json:
         print(json.dumps(summary.to_json()))
     else:

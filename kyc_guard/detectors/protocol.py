@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from kyc_guard.config import Policy, Settings, Thresholds
@@ -20,6 +20,8 @@ class Bundle:
     policy: Policy
     thresholds: Thresholds
     weights: Weights
+    nets: dict[str, Net] = field(default_factory=dict)
+    """What `net` has loaded, by name."""
 
     @classmethod
     def load(cls, settings: Settings) -> Bundle:
@@ -33,7 +35,11 @@ class Bundle:
     def net(self, name: str) -> Net:
         """A fresh session of model ``name``; raises ModelError unless its bytes are the manifest's."""
         # One thread of the budget reads the document meanwhile; see `pipeline.Verifier`.
-        return Net(self.weights.get(name), threads=max(1, self.settings.threads - 1), providers=self.settings.providers)
+        on = self.settings
+        self.nets[name] = Net(
+            self.weights.get(name), threads=max(1, on.threads - 1), device=on.device, precision=on.precision, batch=on.net_batch
+        )
+        return self.nets[name]
 
 
 class Detector(Protocol):
