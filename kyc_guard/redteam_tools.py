@@ -25,10 +25,9 @@ from kyc_guard.documents.page import find_portrait
 from kyc_guard.errors import UnreadableError
 from kyc_guard.faces.following import follow_face
 from kyc_guard.forensics import frame_rate_hz
-from kyc_guard.media import read_audio, read_clip, read_image
+from kyc_guard.media import AUDIO_RATE_HZ, read_audio, read_clip, read_image
 from kyc_guard.media.encode import jpeg, mp4, png
 from kyc_guard.media.sampling import shrunk
-from kyc_guard.media.video import AUDIO_RATE_HZ
 from kyc_guard.types import Float32Array, UInt8Array
 
 STRENGTHS = (1, 2, 3)

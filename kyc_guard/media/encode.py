@@ -11,7 +11,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from kyc_guard.media.video import AUDIO_RATE_HZ
+from kyc_guard.media.sound import AUDIO_RATE_HZ
 from kyc_guard.types import Float32Array, Float64Array, UInt8Array
 
 _CLOCK = Fraction(1, 90_000)

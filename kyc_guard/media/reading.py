@@ -39,9 +39,12 @@ from PIL import (
 
 from kyc_guard.config import Limits, Sampling
 from kyc_guard.errors import LimitError, UnreadableError
-from kyc_guard.media import video
 from kyc_guard.media.animation import Parts, animation_parts
+from kyc_guard.media.container import clean_tags
+from kyc_guard.media.decoding import Stack
 from kyc_guard.media.sampling import SamplingPlan, shrunk
+from kyc_guard.media.sound import read_sound
+from kyc_guard.media.video import read_video
 from kyc_guard.types import Clip, ContainerFacts, Float32Array, Media, StreamFacts, UInt8Array
 
 __all__ = ["load_media", "media_name", "media_sha256", "read_audio", "read_clip", "read_image"]
@@ -119,7 +122,7 @@ def read_clip(media: Media, sampling: Sampling, limits: Limits, name: str | None
         return _sampled_array(frames, sampling, _array_facts(media, frames))
     data = load_media(media, limits, name)
     if (plugin := _plugin(data)) is None:
-        return video.read_video(data, hashlib.sha256(data).hexdigest(), sampling, limits, name)
+        return read_video(data, hashlib.sha256(data).hexdigest(), sampling, limits, name)
     image = _open_image(plugin, data, limits, name)
     if (parts := animation_parts(data)) and len(parts.sizes) > 1:
         return _read_animation(image, parts, data, sampling=sampling, limits=limits, name=name)
@@ -140,7 +143,7 @@ def read_audio(media: Media, limits: Limits, name: str | None = None) -> Float32
     if isinstance(media, np.ndarray):
         return None
     data = load_media(media, limits, name)
-    return None if _plugin(data) else video.read_sound(data, limits, name)
+    return None if _plugin(data) else read_sound(data, limits, name)
 
 
 def load_media(media: Path | bytes, limits: Limits, name: str) -> bytes:
@@ -254,7 +257,7 @@ def _decode_image(image: ImageFile.ImageFile, data: bytes, name: str) -> tuple[U
         size_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         streams=(StreamFacts("image", format_, width_px=image.width, height_px=image.height, frames=1),),
-        tags=video.clean_tags({tag.name: exif[tag] for tag in _EXIF_TAGS if tag in exif}),
+        tags=clean_tags({tag.name: exif[tag] for tag in _EXIF_TAGS if tag in exif}),
         rotation_deg={3: 180, 6: 90, 8: 270}.get(orientation, 0),
     )
     return pixels, facts
@@ -290,17 +293,21 @@ def _read_animation(image: ImageFile.ImageFile, parts: Parts, data: bytes, *, sa
     plan = SamplingPlan.of(parts.times_s, np.arange(len(parts.sizes)) == 0, sampling)
     times_s = parts.times_s
     shape = (image.height, image.width, 3)
-    frames: dict[int, tuple[float, UInt8Array]] = {}
+    spread, burst, decoded = Stack(plan.spread), Stack(plan.burst), 0
     for i in plan.wanted:
         try:
             with _pillow_errors(name):
                 image.seek(i)
-                frames[i] = (float(times_s[i]), _rgb(image))
+                pixels = _rgb(image)
         except UnreadableError:  # cut off here
             break
-    missing = len(plan.wanted) - len(frames)
-    burst_rgb, burst_timestamps_s = video.stack(frames, plan.burst, shape, keep=plan.spread)
-    frames_rgb, timestamps_s = video.stack(frames, plan.spread, shape)
+        decoded += 1
+        for stack in (s for s in (spread, burst) if i in s.wanted):
+            stack.put(i, pixels)
+    missing = len(plan.wanted) - decoded
+    clock = dict(enumerate(times_s.tolist()))
+    burst_rgb, burst_timestamps_s = burst.frames(shape, clock)
+    frames_rgb, timestamps_s = spread.frames(shape, clock)
     if not len(frames_rgb):
         raise UnreadableError(name, "has no frame that can be decoded", _REMEDY)
     format_ = str(image.format).lower()

@@ -76,11 +76,17 @@ def _evenly(times_s: Float64Array, rate_hz: float) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unique(nearest))
 
 
+def shrunk_size(height: int, width: int, side_px: int) -> tuple[int, int]:
+    """(height, width) with the longer side brought down to ``side_px``; what is smaller stays as it is."""
+    if (longer := max(height, width)) <= side_px:
+        return height, width
+    return max(1, round(height * side_px / longer)), max(1, round(width * side_px / longer))
+
+
 def shrunk(frame_rgb: UInt8Array, side_px: int) -> UInt8Array:
     """(h, w, 3) uint8 RGB: the frame with its longer side brought down to ``side_px``; smaller frames stay as they are."""
-    height, width = frame_rgb.shape[:2]
-    if (longer := max(height, width)) <= side_px:
+    height, width = shrunk_size(frame_rgb.shape[0], frame_rgb.shape[1], side_px)
+    if (height, width) == frame_rgb.shape[:2]:
         return frame_rgb
-    size = (max(1, round(width * side_px / longer)), max(1, round(height * side_px / longer)))
-    small: UInt8Array = cv2.resize(np.ascontiguousarray(frame_rgb), size, interpolation=cv2.INTER_AREA)
+    small: UInt8Array = cv2.resize(np.ascontiguousarray(frame_rgb), (width, height), interpolation=cv2.INTER_AREA)
     return small

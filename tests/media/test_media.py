@@ -21,8 +21,8 @@ from PIL import Image
 from kyc_guard.config import Limits, Sampling
 from kyc_guard.errors import InputError, LimitError, UnreadableError
 from kyc_guard.media import AUDIO_RATE_HZ, media_name, media_sha256, read_audio, read_clip, read_image
+from kyc_guard.media.container import _filled
 from kyc_guard.media.sampling import SamplingPlan
-from kyc_guard.media.video import _filled
 from kyc_guard.types import UInt8Array
 
 LIMITS = Limits()
