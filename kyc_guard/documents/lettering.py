@@ -1,0 +1,143 @@
+"""Traces of text that was not always there: each line against the paper round it and against lines of its size. Figures only.
+
+Text typed over a photo stands on paper without its noise and guilloche, is sharper or softer than its neighbours, of another ink,
+height, weight or spacing, and off the line.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kyc_guard.documents.planes import Planes, blockiness, log, noise, ranks
+from kyc_guard.types import Float32Array, Float64Array
+
+_MIN_HEIGHT_PX = 7
+_MIN_CONTRAST = 18.0
+_ALIKE = 1.4
+"""Lines whose heights differ by less are of one size."""
+
+_AGAINST_PAPER = ("paper_noise", "paper_wave", "paper_luma", "paper_red", "paper_blue", "paper_right", "paper_below", "paper_flat")
+_AGAINST_PEERS = (
+    "edge", "weight", "height", "ink", "ink_red", "ink_blue", "width", "gap", "feet", "slope", "inside_noise", "stroke_noise", "grid",
+    "contrast",
+)  # fmt: skip
+NAMES = (*_AGAINST_PAPER, *(f"peer_{name}" for name in _AGAINST_PEERS), "own_feet", "own_contrast", "size")
+
+
+def rows(planes: Planes) -> tuple[Float64Array, list[int]]:
+    """((N, len(NAMES)), which lines): figures of each line with enough contrast and height; NaN where one cannot be told."""
+    measured = [(i, *found) for i, box in enumerate(planes.lines_xyxy) if (found := _line(planes, box)) is not None]
+    if not measured:
+        return np.zeros((0, len(NAMES))), []
+    own = np.array([paper for _, paper, _, _ in measured])
+    peers = np.array([print_ for _, _, print_, _ in measured])
+    heights = np.array([height for *_, height in measured])
+    table = []
+    for i in range(len(measured)):
+        others = np.flatnonzero(
+            (np.maximum(heights, heights[i]) / np.minimum(heights, heights[i]) < _ALIKE) & (np.arange(len(heights)) != i)
+        )
+        if len(others) < 2:
+            others = np.flatnonzero(np.arange(len(heights)) != i)
+        typical = _middle(peers[others]) if len(others) else np.full(peers.shape[1], np.nan)
+        table.append([*own[i], *(peers[i] - typical), peers[i][_AGAINST_PEERS.index("feet")], measured[i][2][-1], np.log(heights[i])])
+    return np.array(table), [i for i, *_ in measured]
+
+
+def _middle(table: Float64Array) -> Float64Array:
+    return np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else np.nan for c in table.T])
+
+
+def _line(planes: Planes, box: Float32Array) -> tuple[list[float], list[float], float] | None:
+    """What one line shows: against its paper, of its print, and its height; ``None`` where no print stands out."""
+    height, width = planes.luma.shape
+    tall = float(box[3] - box[1])
+    x0, x1 = max(0, int(box[0] - 0.3 * tall)), min(width, int(box[2] + 0.3 * tall) + 1)
+    y0, y1 = max(0, int(box[1] - 0.5 * tall)), min(height, int(box[3] + 0.5 * tall) + 1)
+    if tall < _MIN_HEIGHT_PX or x1 - x0 < 12 or y1 - y0 < 12:
+        return None
+    luma = planes.luma[y0:y1, x0:x1]
+    inside = np.zeros(luma.shape, bool)
+    inside[max(0, int(box[1]) - y0) : int(box[3]) + 1 - y0, max(0, int(box[0]) - x0) : int(box[2]) + 1 - x0] = True
+    level, _ = cv2.threshold(luma[inside].astype(np.uint8), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    ink = (luma <= level) & inside
+    letters, paper = luma[ink], luma[inside & ~ink]
+    if letters.size < 20 or paper.size < 20 or ranks(paper, 0.5)[0] - ranks(letters, 0.5)[0] < _MIN_CONTRAST:
+        return None
+    near = cv2.dilate(ink.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    within, beyond = inside & ~near, ~inside & ~cv2.dilate(near.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    if within.sum() < 24 or beyond.sum() < 24:
+        return None
+    print_ = _print(planes, (slice(y0, y1), slice(x0, x1)), ink, within)
+    return None if print_ is None else (_against(planes, (slice(y0, y1), slice(x0, x1)), within, beyond), *print_)
+
+
+def _against(planes: Planes, area: tuple[slice, slice], within: NDArray[np.bool_], beyond: NDArray[np.bool_]) -> list[float]:
+    """Paper between the letters against paper round the line, named in `_AGAINST_PAPER`."""
+    luma, fine = planes.luma[area], planes.fine[area]
+    red, blue = (c[area] for c in planes.chroma)
+    wave = planes.wave[area]
+    right = fine[:, 1:] * fine[:, :-1]
+    below = fine[1:] * fine[:-1]
+
+    def share(products: Float32Array, mask: NDArray[np.bool_]) -> float:
+        return float(products[mask[: products.shape[0], : products.shape[1]]].mean()) / (float(np.square(fine[mask]).mean()) + 0.05)
+
+    flat = np.abs(np.diff(luma, axis=1, append=luma[:, -1:])) < 0.5
+    return [
+        noise(fine[within]) - noise(fine[beyond]),
+        noise(wave[within], 0.2) - noise(wave[beyond], 0.2),
+        *((ranks(p[within], 0.5)[0] - ranks(p[beyond], 0.5)[0]) / unit for p, unit in ((luma, 8), (red, 4), (blue, 4))),
+        share(right, within) - share(right, beyond),
+        share(below, within) - share(below, beyond),
+        float(flat[within].mean() - flat[beyond].mean()),
+    ]
+
+
+def _print(
+    planes: Planes, area: tuple[slice, slice], ink: NDArray[np.bool_], within: NDArray[np.bool_]
+) -> tuple[list[float], float] | None:
+    """The letters themselves, named in `_AGAINST_PEERS` with their contrast behind, and their height in pixels."""
+    luma, fine = planes.luma[area], planes.fine[area]
+    count, _, stats, _ = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)
+    boxes = stats[1:count]
+    boxes = boxes[boxes[:, cv2.CC_STAT_AREA] >= 6]
+    if not len(boxes):
+        return None
+    tallest = np.percentile(boxes[:, cv2.CC_STAT_HEIGHT], 75)
+    boxes = boxes[boxes[:, cv2.CC_STAT_HEIGHT] >= 0.6 * tallest]
+    if tallest < 5 or not len(boxes):
+        return None
+    boxes = boxes[np.argsort(boxes[:, cv2.CC_STAT_LEFT], kind="stable")]
+    left, wide = boxes[:, cv2.CC_STAT_LEFT].astype(float), boxes[:, cv2.CC_STAT_WIDTH].astype(float)
+    feet = boxes[:, cv2.CC_STAT_TOP] + boxes[:, cv2.CC_STAT_HEIGHT].astype(float)
+    height = float(np.median(boxes[:, cv2.CC_STAT_HEIGHT]))
+    slope, off = 0.0, float("nan")
+    if len(boxes) >= 3 and np.ptp(left) > 2 * height:
+        middles = left + wide / 2 - (left + wide / 2).mean()
+        slope = float(middles @ feet / (middles @ middles))
+        off = float(np.median(np.abs(feet - feet.mean() - slope * middles))) / height
+    gaps = left[1:] - (left + wide)[:-1]
+    dark = ranks(luma[ink], 0.2)[0]
+    contrast = ranks(luma[within], 0.5)[0] - dark
+    core = cv2.erode(ink.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    rim = float(ink.sum() - core.sum()) + 1.0
+    tints = [(ranks(c[area][ink], 0.5)[0] - ranks(c[area][within], 0.5)[0]) / contrast for c in planes.chroma]
+    edge = ranks(np.abs(np.diff(luma, axis=1))[ink[:, 1:]], 0.9)[0] / contrast
+    return [
+        log(edge, 0.02),
+        log(float(ink.sum()) / rim / height, 0.02),
+        log(height, 0.5),
+        dark / 32,
+        *(t * 4 for t in tints),
+        log(float(np.median(wide)) / height, 0.1),
+        log(float(np.median(gaps)) / height if len(gaps) else float("nan"), 0.1) if len(gaps) else float("nan"),
+        off,
+        slope * 10,
+        noise(fine[within]),
+        noise(fine[core]) if core.sum() >= 12 else float("nan"),
+        blockiness(luma),
+        contrast / 64,
+    ], height
