@@ -169,8 +169,8 @@ class Verifier:
         )
 
     def _add_selfie(self, documents: Evidence, asked: Sequence[Detector]) -> Evidence:
-        """The whole evidence: selfie decoded, faces tracked; consecutive frames if anybody ``asked`` needs a clip, sound if anybody
-        listens, and the face at the rate of lips where somebody speaks or was asked to.
+        """The whole evidence: selfie decoded, faces tracked; consecutive and evenly spread frames if anybody ``asked`` needs a clip,
+        sound if anybody listens, and the face at an even rate where somebody acts or speaks, or was asked to.
         """
         submission, ratio = documents.submission, self._other_face_ratio
         if submission.selfie is None:
@@ -188,7 +188,8 @@ class Verifier:
         heard = self._heard(selfie, shown) if listening else None
         audio = None if isinstance(heard, Reason) else heard
         problems: dict[Modality, Reason] = {Modality.AUDIO: heard} if isinstance(heard, Reason) else {}
-        rate_hz = sampling.speech_hz if asked_to_speak or audio is not None else sampling.challenge_hz if acted else 0.0
+        spoken, moving = asked_to_speak or audio is not None, any(Modality.CLIP in d.needs for d in asked)
+        rate_hz = sampling.speech_hz if spoken else sampling.challenge_hz if acted or moving else 0.0
         clip = read_clip(selfie, sampling.model_copy(update={"motion_hz": rate_hz} if rate_hz else {}), limits, name=name)
         track = track_faces(clip.frames_rgb, other_face_ratio=ratio)
         if not track.found:
@@ -196,14 +197,14 @@ class Verifier:
         burst_track: FaceTrack | None = None
         if clip.is_still:
             problems[Modality.CLIP] = Reason("no_clip", f"{shown}: is a photo; a video is needed")
-        elif any(Modality.CLIP in d.needs for d in asked):
+        elif moving:
             burst_track = track_faces(clip.burst_rgb, other_face_ratio=ratio)
         return replace(
             documents,
             clip=clip,
             track=track,
             burst_track=burst_track,
-            motion_track=follow_face(clip.motion_rgb) if rate_hz and not clip.is_still else None,
+            motion_track=follow_face(clip.motion_rgb) if (spoken or acted) and not clip.is_still else None,
             audio=audio,
             problems=MappingProxyType(problems),
         )

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from skimage.data import astronaut
 
+from kyc_guard.config import Sampling
 from kyc_guard.faces import face_finder, measure
 from kyc_guard.types import Clip, ContainerFacts, Evidence, Face, FaceTrack, Float32Array, Submission, UInt8Array
 
@@ -28,14 +29,19 @@ Scene = Callable[[float, int], tuple[UInt8Array, Float32Array]]
 
 
 def evidence(scene: Scene, *, seconds: float = 4.0, burst: int = BURST) -> Evidence:
-    """What the pipeline would gather of a scene filmed for so long."""
+    """What the pipeline would gather of a silent scene filmed for so long; nobody follows the face in its evenly spread frames."""
     count = round(seconds * RATE_HZ)
     spread = np.unique(np.linspace(0, count - 1, SPREAD).round().astype(int))
     start = max(0, count // 2 - burst // 2)
     near = np.arange(start, min(start + burst, count))
     frames, faces = _filmed(scene, spread)
     burst_frames, burst_faces = _filmed(scene, near)
-    clip = Clip(frames, spread / RATE_HZ, burst_frames, near / RATE_HZ, is_still=False, facts=FACTS)
+    even = np.unique(np.arange(0, count - 1, RATE_HZ / Sampling().challenge_hz).round().astype(int))
+    motion = np.stack([scene(n / RATE_HZ, int(n))[0] for n in even])
+    clip = Clip(
+        frames, spread / RATE_HZ, burst_frames, near / RATE_HZ, is_still=False, facts=FACTS,
+        motion_rgb=motion, motion_timestamps_s=even / RATE_HZ,
+    )  # fmt: skip
     return Evidence(Submission("test"), clip=clip, track=FaceTrack(faces, 0), burst_track=FaceTrack(burst_faces, 0))
 
 
@@ -78,6 +84,13 @@ def waved(time_s: float, number: int) -> tuple[UInt8Array, Float32Array]:
 def looped(time_s: float, _number: int) -> tuple[UInt8Array, Float32Array]:
     """The first 1.2 s of a moved photo, with its noise, again and again."""
     number = round(time_s * RATE_HZ) % 30
+    return waved(number / RATE_HZ, number)
+
+
+def turned(time_s: float, _number: int) -> tuple[UInt8Array, Float32Array]:
+    """The first 1.4 s of a moved photo, with its noise, there and back again."""
+    number = round(time_s * RATE_HZ) % 70
+    number = min(number, 70 - number)
     return waved(number / RATE_HZ, number)
 
 

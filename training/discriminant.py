@@ -1,4 +1,4 @@
-"""Two linear discriminants over the figures of motion, fitted to differences of pairs.
+"""Linear discriminants over the figures of motion, one a family of attacks, fitted to differences of pairs.
 
 Every attack of the training set was made from a bona fide clip that is there too, so the mean of the differences is the attack
 alone: person, camera and room cancel. What must not be mistaken for it is the scatter of bona fide faces, estimated from the
@@ -13,7 +13,7 @@ J. H. Friedman, "Regularized discriminant analysis", JASA 1989.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,10 +23,28 @@ from training.liveness_clips import STREAM_ATTACKS, ClipRow
 
 Array = NDArray[np.float64]
 
-FAMILIES: Mapping[str, tuple[str, ...]] = {"shown": ("print", "print_cut", "replay"), "altered": ("swap", "reenactment")}
-"""An attack shows a picture to the camera or alters the face in the stream. What a print gives away, that everything moves as one,
-is the opposite of what a swap does: one direction could not say both."""
+FAMILIES = ("print", "replay", "live", "drawn", "blended", "driven")
+"""Attacks that leave one kind of trace, each with a direction of its own: printed; shown on a screen; a generator's interior in a live
+stream; another face drawn over the mesh; the own face blended with another version of it; a mouth, eyes or a head driven by others. What a
+print gives away, that everything moves as one, is the opposite of what a swap does: one direction could not say both."""
+SHOWN = ("print", "print_cut", "replay")
+"""Attack types of the families `print` and `replay`."""
+_FAMILY_OF = {
+    "print": "print", "print_cut": "print", "replay": "replay", "swap": "live", "reenactment": "driven",
+    "mesh_swap": "drawn", "mesh_swap_cloned": "drawn", "crop_swap": "drawn", "morph": "drawn", "pasted_oval": "drawn",
+    "self_blend": "blended", "self_blend_surround": "blended",
+}  # fmt: skip
 LIVE_PAIRS = "deepfacelive_pairs"
+
+
+def family_of(row: ClipRow) -> str:
+    """Of an attack, by its simulator where that has a family of its own, else by its type; "" for bona fide clips."""
+    return _FAMILY_OF.get(row.attack) or _FAMILY_OF[row.attack_type] if row.is_attack else ""
+
+
+def type_of(row: ClipRow) -> str:
+    """Attack type; "" for bona fide clips."""
+    return row.attack_type if row.is_attack else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +95,15 @@ def _cut(scores: Array, cut: float) -> Array:
 
 
 def fit(
-    rows: Sequence[ClipRow], figures: NDArray[np.float32], stills: NDArray[np.float32], kinds: Sequence[Sequence[str]], how: Weighing
+    rows: Sequence[ClipRow],
+    figures: NDArray[np.float32],
+    stills: NDArray[np.float32],
+    kinds: Sequence[str],
+    kind_of: Callable[[ClipRow], str],
+    *,
+    how: Weighing,
 ) -> Discriminant:
-    """One direction for each of ``kinds`` (tuples of attack types).
+    """One direction for each of ``kinds`` of attack, as ``kind_of`` tells them.
 
     Args:
         figures: (N, F) of ``rows``; its first columns are those of ``stills``, (M, S).
@@ -104,7 +128,7 @@ def fit(
         shape[:count, :count] = spread * (np.trace(scatter[:count, :count]) / np.trace(spread))
     shape[count:, count:] = scatter[count:, count:]
     scatter = (1 - how.stills_share) * scatter + how.stills_share * shape
-    found = [_direction(_differences(rows, x, kind), scatter, how) for kind in kinds]
+    found = [_direction(_differences(rows, x, [kind_of(r) == kind for r in rows]), scatter, how) for kind in kinds]
     weights = np.stack([w for w, _ in found], axis=1)
     # Half way between the two means is where the odds are even.
     return Discriminant(centre, scale, how.cut, mean, weights, np.array([-0.5 * float(mu @ w) for w, mu in found]))
@@ -123,12 +147,12 @@ def _direction(differences: Mapping[str, Array], scatter: Array, how: Weighing) 
     return np.linalg.solve(total, mean), mean
 
 
-def _differences(rows: Sequence[ClipRow], x: Array, kind: Sequence[str]) -> dict[str, Array]:
+def _differences(rows: Sequence[ClipRow], x: Array, chosen: Sequence[bool]) -> dict[str, Array]:
     """Attack minus the bona fide clip of the same window, by simulator; "" for real pairs."""
     bona = {r.group: i for i, r in enumerate(rows) if not r.is_attack}
     found: dict[str, list[Array]] = defaultdict(list)
     for i, row in enumerate(rows):
-        if row.is_attack and row.attack_type in kind and row.attack not in STREAM_ATTACKS and row.group in bona:
+        if chosen[i] and row.attack not in STREAM_ATTACKS and row.group in bona:
             found[row.attack].append(x[i] - x[bona[row.group]])
     return {name: np.stack(d) for name, d in found.items()}
 

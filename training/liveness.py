@@ -1,8 +1,10 @@
 """Train, judge and export the liveness net.
 
-python -m training.liveness clips     make the clips (an hour on one core; resumable)
-python -m training.liveness report    out of source on train, validation, ablation, the shortcut baseline
-python -m training.liveness export    fit on train, write weights, manifest and thresholds
+python -m training.liveness clips      make the clips (an hour on one core; resumable)
+python -m training.liveness report     out of source on train, validation, ablation, the shortcut baseline
+python -m training.liveness export     fit on train, write weights, manifest and thresholds
+python -m training.liveness variants   a hundred of each attack that must never be missed, judged by what ships (resumable)
+python -m training.liveness fused      with the scores of the face-attack nets that ship
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import argparse
 import tomllib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -18,18 +20,19 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 from torch import Tensor, nn
 
+from kyc_guard.calibration import either
 from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.detectors.liveness import SPECIES
 from kyc_guard.motion import GROUPS, POOLED_NAMES
 from kyc_guard.reports.metrics import auc, clopper_pearson
-from training import liveness_clips
+from training import liveness_clips, liveness_variants
 from training.__main__ import CACHE, CONFIGS, DATA
-from training.discriminant import FAMILIES, LIVE_PAIRS, Array, Discriminant, Weighing, fit, platt
+from training.discriminant import FAMILIES, LIVE_PAIRS, SHOWN, Array, Discriminant, Weighing, family_of, fit, platt, type_of
 from training.liveness_clips import STREAM_ATTACKS, ClipRow
-from training.liveness_figures import Table, balance, measure, measure_stills
+from training.liveness_figures import Table, balance, measure, measure_face_attack, measure_stills, measure_streams
 from training.thresholds import write_table
 
 SHORTCUTS = ("width", "height", "rate", "bytes a pixel", "brightness", "face size")
@@ -42,7 +45,7 @@ class Config:
     sims: int
     review_bpcer: float
     reject_bpcer: float
-    shown_offset: float
+    live_offset: float
     weighing: Weighing
 
     @classmethod
@@ -75,8 +78,8 @@ class Material:
         table = replace(self.table, figures=self.table.figures[:, columns])
         return Material(table, self.stills[:, stills], tuple(POOLED_NAMES[i] for i in columns))
 
-    def fit(self, how: Weighing, kinds: Sequence[Sequence[str]] = tuple(FAMILIES.values())) -> Discriminant:
-        return fit(self.table.rows, self.table.figures, self.stills, kinds, how)
+    def fit(self, how: Weighing, kinds: Sequence[str] = FAMILIES, kind_of: Callable[[ClipRow], str] = family_of) -> Discriminant:
+        return fit(self.table.rows, self.table.figures, self.stills, kinds, kind_of, how=how)
 
 
 def folds(rows: Sequence[ClipRow]) -> list[NDArray[np.bool_]]:
@@ -106,12 +109,14 @@ def out_of_source(material: Material, how: Weighing) -> tuple[Array, Array]:
     return logits, parts
 
 
-def calibrate(rows: Sequence[ClipRow], logits: Array, shown_offset: float) -> tuple[Array, Array]:
+def calibrate(rows: Sequence[ClipRow], logits: Array, live_offset: float) -> tuple[Array, Array]:
     """Slope and offset of each family's logit, so that they may be joined."""
     attack = np.array([r.is_attack for r in rows])
     judged = np.array([r.attack not in STREAM_ATTACKS for r in rows])
-    fits = [platt(logits[:, k], attack, balance(rows, kind) * judged) for k, kind in enumerate(FAMILIES.values())]
-    return np.array([f[0] for f in fits]), np.array([f[1] for f in fits]) + np.array([shown_offset, 0.0])
+    fits = [platt(logits[:, k], attack, balance(rows, (family,)) * judged) for k, family in enumerate(FAMILIES)]
+    offsets = np.array([f[1] for f in fits])
+    offsets[FAMILIES.index("live")] += live_offset
+    return np.array([f[0] for f in fits]), offsets
 
 
 def joined(logits: Array) -> Array:
@@ -155,25 +160,25 @@ class Exported(nn.Module):
         return heads.logsumexp(dim=1), spoken, (z @ self.kinds + self.rarity).softmax(dim=1)
 
 
-def export(material: Material, config: Config) -> None:
+def export(material: Material, cache: Path, config: Config) -> None:
     """Fit on train, calibrate out of source on train and calibration people, write weights, manifest and thresholds."""
     how = config.weighing
     seen = material.take(~material.table.where(split="validation"))
     rows, attack = seen.table.rows, seen.table.attack
     logits, parts = out_of_source(seen, how)
-    slopes, offsets = calibrate(rows, logits, config.shown_offset)
+    slopes, offsets = calibrate(rows, logits, config.live_offset)
     heads = logits * slopes + offsets
     scores = joined(heads)
-    slope, offset = platt(scores, attack, np.sum([balance(rows, kind) for kind in FAMILIES.values()], axis=0))
+    slope, offset = platt(scores, attack, balance(rows, FAMILIES))
     bona = 1 / (1 + np.exp(-(slope * scores[~attack] + offset)))
     shares = {"review": config.review_bpcer, "reject": config.reject_bpcer}
     points = {name: float(np.quantile(bona, 1 - share, method="higher")) for name, share in shares.items()}
     train = material.take(material.table.where(split="train"))
     families = train.fit(how).calibrated(slopes, offsets)
-    net = Exported(families, train.fit(how, [(kind,) for kind in SPECIES]), material.belongs).eval()
+    net = Exported(families, train.fit(how, SPECIES, type_of), material.belongs).eval()
     voice = np.exp(heads - scores[:, None])
     spoken = (voice[:, :, None] * parts * slopes[:, None]).sum(axis=1)[~attack]
-    findings = _findings(seen.table, Policy.load(Settings().policy_path))
+    findings = _findings(cache, rows, Policy.load(Settings().policy_path))
     path = WEIGHTS / "liveness.onnx"
     _write_onnx(net, path, material.table.figures)
     command = "python -m training.liveness export"
@@ -194,17 +199,19 @@ def export(material: Material, config: Config) -> None:
     print(f"{path}: {path.stat().st_size} bytes; slopes {slopes.round(3)}, {points}, {findings}")
 
 
-def _findings(table: Table, policy: Policy) -> dict[str, float]:
-    """How sure a frozen or a looped clip makes us: the share of attacks among clips that pass the policy's limit."""
-    out = {}
-    for code, values, gate in (
-        ("frozen_clip", table.frozen_s, "liveness_max_frozen_s"),
-        ("looped_clip", table.repeats, "liveness_max_repeats"),
-    ):
-        fired = values > policy.gate(gate)
+def _findings(cache: Path, rows: Sequence[ClipRow], policy: Policy) -> dict[str, float]:
+    """How sure a frozen or a looped clip makes us: the share of attacks among bona fide and stream clips that pass the policy's limit."""
+    asked = [r for r in rows if not r.is_attack or r.attack in STREAM_ATTACKS]
+    attack, out = np.array([r.is_attack for r in asked]), {}
+    for code, fired in zip(("frozen_clip", "looped_clip"), fired_findings(cache, asked, policy).T, strict=True):
         # Laplace's rule of succession: never certain from a finite count.
-        out[code] = float((fired & table.attack).sum() + 1) / float(fired.sum() + 2)
+        out[code] = float((fired & attack).sum() + 1) / float(fired.sum() + 2)
     return out
+
+
+def fired_findings(cache: Path, rows: Sequence[ClipRow], policy: Policy) -> NDArray[np.bool_]:
+    """(N, 2) whether a clip is frozen, whether it is looped, by the policy's limits."""
+    return measure_streams(cache, rows) > (policy.gate("liveness_max_frozen_s"), policy.gate("liveness_max_return"))
 
 
 def _shipped(material: Material, families: Discriminant, slope: float, offset: float, points: Mapping[str, float]) -> dict[str, float]:
@@ -244,7 +251,7 @@ def summary(rows: Sequence[ClipRow], logits: Array) -> dict[str, str]:
     whole = np.array([r.variant == 0 for r in rows])
     live = np.array([r.source == LIVE_PAIRS and not r.attack for r in rows])
     stream = np.array([r.attack in STREAM_ATTACKS for r in rows])
-    shown = np.array([r.attack_type in FAMILIES["shown"] for r in rows])
+    shown = np.array([r.attack_type in SHOWN for r in rows])
     out: dict[str, str] = {}
 
     def say(name: str, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> None:
@@ -273,20 +280,20 @@ def summary(rows: Sequence[ClipRow], logits: Array) -> dict[str, str]:
     return out
 
 
-def report(material: Material, config: Config) -> None:
+def report(material: Material, cache: Path, config: Config) -> None:
     """Print all that the card states."""
     table, how = material.table, config.weighing
     train, held = (material.take(m) for m in (~table.where(split="validation"), table.where(split="validation")))
     print(f"{len(train.table.rows)} train and calibration clips, {len(held.table.rows)} validation clips, {len(material.stills)} stills")
     logits, _ = out_of_source(train, how)
-    slopes, offsets = calibrate(train.table.rows, logits, config.shown_offset)
+    slopes, offsets = calibrate(train.table.rows, logits, config.live_offset)
     net = train.take(train.table.where(split="train")).fit(how).calibrated(slopes, offsets)
     for title, part, heads in (("out of source", train, logits * slopes + offsets), ("validation", held, net(held.table.figures))):
         print(f"\n== {title}")
         for name, value in summary(part.table.rows, joined(heads)).items():
             print(f"{name:45s} {value}")
     print("\n== the shipped net and its findings: called an attack at the review point, at the reject point")
-    for name, value in _called(table, Policy.load(Settings().policy_path)).items():
+    for name, value in called(table, cache).items():
         print(f"{name:45s} {value}")
     everything = {
         "all figures": POOLED_NAMES,
@@ -300,55 +307,89 @@ def report(material: Material, config: Config) -> None:
     print(f"{'shortcuts':20s} {_own(bare[0], bare[1], how)}")
 
 
-def _called(table: Table, policy: Policy) -> dict[str, str]:
+def called(table: Table, cache: Path) -> dict[str, str]:
     """Of each kind of validation clip, how many `kyc_guard.detectors.liveness` calls an attack by what ships in weights/.
 
     Frozen and looped clips are counted over every split: nothing of them was fitted.
     """
-    shipped = Thresholds.load(WEIGHTS / "thresholds.toml").table("liveness")
+    asked = table.take(np.array([r.split == "validation" or r.attack in STREAM_ATTACKS for r in table.rows]))
+    policy, shipped = Policy.load(Settings().policy_path), Thresholds.load(WEIGHTS / "thresholds.toml").table("liveness")
     session = ort.InferenceSession(str(WEIGHTS / "liveness.onnx"), providers=["CPUExecutionProvider"])
-    logits = session.run(["logit"], {"figures": table.figures})[0].astype(np.float64)
+    logits = session.run(["logit"], {"figures": asked.figures})[0].astype(np.float64)
     spared = 1 - expit(shipped["calibration"]["slope"] * logits + shipped["calibration"]["offset"])
-    spared[table.frozen_s > policy.gate("liveness_max_frozen_s")] *= 1 - shipped["findings"]["frozen_clip"]
-    spared[table.repeats > policy.gate("liveness_max_repeats")] *= 1 - shipped["findings"]["looped_clip"]
+    for code, fired in zip(("frozen_clip", "looped_clip"), fired_findings(cache, asked.rows, policy).T, strict=True):
+        spared[fired] *= 1 - shipped["findings"][code]
     counts: dict[str, list[float]] = defaultdict(list)
-    for row, score in zip(table.rows, 1 - spared, strict=True):
-        if row.split == "validation" or row.attack in STREAM_ATTACKS:
-            counts[f"{row.attack or f'real {row.attack_type}'}{' (reserved)' if row.held_out else ''}"].append(score)
+    for row, score in zip(asked.rows, 1 - spared, strict=True):
+        counts[f"{row.attack or f'real {row.attack_type}'}{' (reserved)' if row.held_out else ''}"].append(score)
     out = {}
     for kind, scores in sorted(counts.items()):
         review, reject = (sum(s >= shipped["points"][point] for s in scores) for point in ("review", "reject"))
         low, high = clopper_pearson(review, len(scores))
-        out[kind] = f"{review} of {len(scores)} [{low:.2f}, {high:.2f}], {reject}"
+        out[kind] = f"{review} of {len(scores)} [{low:.3f}, {high:.3f}], {reject}"
     return out
 
 
 def _own(train: Material, held: Material, how: Weighing) -> str:
-    """AUC of either family by its own direction, and live pairs ranked right, out of source and on validation."""
+    """AUC of shown and altered clips by their families' own directions, and live pairs ranked right, out of source and on validation."""
     seen, _ = out_of_source(train, how)
     unseen = train.take(train.table.where(split="train")).fit(how)(held.table.figures)
-    found = [summary(m.table.rows, logits[:, k]) for m, logits in ((train, seen), (held, unseen)) for k in range(len(FAMILIES))]
-    lines = (("shown pictures, simulated", 0), ("altered faces, simulated", 1), ("live swaps against webcams, windows", 1))
-    text = [f"{name}: " + " / ".join(found[k + step][name].split(" (")[0].removeprefix("AUC ") for step in (0, 2)) for name, k in lines]
-    pairs = " / ".join(found[1 + step]["live pairs ranked right, windows"].split(" [")[0] for step in (0, 2))
+    live = FAMILIES.index("live")
+    columns = (slice(0, live), slice(live, None), slice(live, live + 1))
+    lines = ("shown pictures, simulated", "altered faces, simulated", "live swaps against webcams, windows")
+    found = [[summary(m.table.rows, joined(logits[:, c])) for c in columns] for m, logits in ((train, seen), (held, unseen))]
+    text = [f"{name}: " + " / ".join(f[k][name].split(" (")[0].removeprefix("AUC ") for f in found) for k, name in enumerate(lines)]
+    pairs = " / ".join(f[-1]["live pairs ranked right, windows"].split(" [")[0] for f in found)
     return "; ".join([*text, f"pairs: {pairs}"])
+
+
+def judge_variants(data: Path, cache: Path, draws: int) -> None:
+    """Make and judge `training.liveness_variants`, plain and disguised."""
+    liveness_variants.build(data, cache, draws=draws)
+    for kind, line in called(measure(cache), cache).items():
+        print(f"{kind:40s} {line}")
+
+
+def fused(material: Material, cache: Path, config: Config) -> None:
+    """Print what the sum of the face-attack nets' log-odds and this net's reaches on validation clips.
+
+    The nets were trained on frames of the train clips, so only validation can be told.
+    """
+    train = material.take(~material.table.where(split="validation"))
+    held = material.take(material.table.where(split="validation") & np.array([r.attack not in STREAM_ATTACKS for r in material.table.rows]))
+    slopes, offsets = calibrate(train.table.rows, out_of_source(train, config.weighing)[0], config.live_offset)
+    net = train.take(train.table.where(split="train")).fit(config.weighing).calibrated(slopes, offsets)
+    alone, frames = joined(net(held.table.figures)), measure_face_attack(cache, held.table.rows)
+    mean, known = frames.mean(axis=1), np.isfinite(frames).all(axis=(1, 2))
+    both = np.array([logit(either(*pair)) for pair in mean])
+    ways = {"liveness": alone, "face_attack": both, "face_attack, deviation over frames": frames[:, :, 1].std(axis=1), "sum": alone + both}
+    rows = [r for r, k in zip(held.table.rows, known, strict=True) if k]
+    for way, scores in ways.items():
+        print(f"\n== {way}")
+        for name, value in summary(rows, scores[known]).items():
+            if not name.startswith("  "):
+                print(f"{name:45s} {value}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("clips", "report", "export"))
+    parser.add_argument("step", choices=("clips", "report", "export", "variants", "fused"))
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--cache", type=Path, default=CACHE / "liveness" / "clips")
     parser.add_argument("--config", type=Path, default=CONFIGS / "liveness.toml")
     parser.add_argument("--part", default="0/1", help="k/n: with clips, do only every n-th source clip from k on")
+    parser.add_argument("--draws", type=int, default=6, help="with variants, how many of each kind are made of each of 18 clips")
     args = parser.parse_args()
     config = Config.load(args.config)
     if args.step == "clips":
         k, n = (int(v) for v in args.part.split("/"))
         liveness_clips.build(args.data, args.cache, variants=config.variants, sims=config.sims, part=(k, n))
         return
+    if args.step == "variants":
+        judge_variants(args.data, args.cache.parent / "variants", args.draws)
+        return
     material = Material(measure(args.cache), measure_stills(args.data, args.cache.parent))
-    (report if args.step == "report" else export)(material, config)
+    {"report": report, "export": export, "fused": fused}[args.step](material, args.cache, config)
 
 
 if __name__ == "__main__":

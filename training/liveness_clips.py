@@ -142,21 +142,22 @@ def _build_round(data: Path, cache: Path, row: ManifestRow, donors: Sequence[Man
         if variant == 0:
             encoded = (data / row.path).read_bytes()
         else:
-            source = source or _load(data / row.path, cache / "sources" / f"{_stem(row)}.npz")
-            made = _make(data, source, clip_row, attack, donors)
+            source = source or load(data / row.path, cache / "sources" / f"{stem_of(row)}.npz")
+            made = make(data, source, clip_row, attack, donors)
             if made is None:
                 continue
             encoded = made
-        _finish(cache, clip_row, encoded)
+        finish(cache, clip_row, encoded)
 
 
-def _stem(row: ManifestRow) -> str:
+def stem_of(row: ManifestRow) -> str:
+    """What the files made from a clip are called after."""
     return row.path.removeprefix("clips/").replace("/", "_").rsplit(".", 1)[0]
 
 
 def _planned(row: ManifestRow, variant: int, sims: int) -> Iterator[tuple[ClipRow, ClipAttack | Attack | None]]:
     """The clip itself, and for bona fide windows the simulators drawn for it."""
-    stem = _stem(row)
+    stem = stem_of(row)
     facts = {k: getattr(row, k) for k in ("path", "source", "subject", "split")}
     group = group_of(row, variant)
     yield (
@@ -192,7 +193,7 @@ def _drawn_attacks(rng: np.random.Generator, count: int, *, reserved: bool) -> l
     return out
 
 
-def _load(path: Path, store: Path) -> _Source:
+def load(path: Path, store: Path) -> _Source:
     """Decode a source clip; its meshes are found once and kept in ``store``."""
     clip = read_clip(path, Sampling(frames=1, burst_frames=MOST_FRAMES), Limits())
     times = clip.burst_timestamps_s
@@ -209,7 +210,7 @@ def _load(path: Path, store: Path) -> _Source:
     return _Source(clip.burst_rgb, fps, [None if np.isnan(m).any() else m for m in found])
 
 
-def _make(data: Path, source: _Source, row: ClipRow, attack: ClipAttack | Attack | None, donors: Sequence[ManifestRow]) -> bytes | None:
+def make(data: Path, source: _Source, row: ClipRow, attack: ClipAttack | Attack | None, donors: Sequence[ManifestRow]) -> bytes | None:
     """Window, attack, camera, codec; ``None`` where the window shows no face throughout."""
     draw = _Draw.of(row.group)
     window = _window(source, draw)
@@ -307,7 +308,8 @@ def _codec(rng: np.random.Generator, frames: UInt8Array, fps: float) -> bytes:
     return mp4(frames, fps=fps, crf=int(rng.integers(17, 33)))
 
 
-def _finish(cache: Path, row: ClipRow, encoded: bytes) -> None:
+def finish(cache: Path, row: ClipRow, encoded: bytes) -> None:
+    """Write a clip, its meshes and its row into the cache."""
     clip = read_clip(encoded, Sampling(), Limits(), name=row.key)
     track, burst = (track_faces(f, other_face_ratio=0.5) for f in (clip.frames_rgb, clip.burst_rgb))
     np.savez(cache / f"{row.key}.npz", spread=_meshes(track), burst=_meshes(burst))
@@ -327,7 +329,8 @@ def read_rows(cache: Path) -> list[ClipRow]:
 
 def read_finished(cache: Path, row: ClipRow) -> tuple[Clip, FaceTrack, FaceTrack]:
     """The clip as the verifier would have it, without finding faces again."""
-    clip = read_clip((cache / f"{row.key}.mp4").read_bytes(), Sampling(), Limits(), name=row.key)
+    even = Sampling(motion_hz=Sampling().challenge_hz)
+    clip = read_clip((cache / f"{row.key}.mp4").read_bytes(), even, Limits(), name=row.key)
     with np.load(cache / f"{row.key}.npz") as stored:
         return clip, _track(clip.frames_rgb, stored["spread"]), _track(clip.burst_rgb, stored["burst"])
 

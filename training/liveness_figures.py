@@ -14,12 +14,15 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard.config import Limits
+from kyc_guard.config import Limits, Settings
+from kyc_guard.detectors.face_attack import FaceAttack
+from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.faces import face_finder, face_square
 from kyc_guard.media import read_image
-from kyc_guard.motion import figures, interior, measuring, regions
+from kyc_guard.motion import figures, interior, measuring, regions, returns
 from kyc_guard.motion.regions import View
 from training.data import read_manifest
+from training.discriminant import family_of
 from training.liveness_clips import ClipRow, read_finished, read_rows
 
 STILLS_SOURCE = "youtube_faces_udacity"
@@ -32,8 +35,6 @@ class Table:
 
     rows: list[ClipRow]
     figures: NDArray[np.float32]
-    frozen_s: NDArray[np.float64]
-    repeats: NDArray[np.int64]
     shortcuts: NDArray[np.float32]
     """(N, 6): what must not matter: log width, height, rate, bytes a pixel, brightness, face size."""
 
@@ -41,8 +42,6 @@ class Table:
         return Table(
             [r for r, m in zip(self.rows, mask, strict=True) if m],
             self.figures[mask],
-            self.frozen_s[mask],
-            self.repeats[mask],
             self.shortcuts[mask],
         )
 
@@ -77,11 +76,11 @@ def measure(cache: Path) -> Table:
                 np.log(clip.facts.size_bytes / clip.frames_rgb[0].size),
             ]
             shortcuts = np.array([*facts, first.quality.brightness, first.quality.size_px], np.float32)
-            np.savez(path, pooled=measured.pooled(), frozen_s=measured.frozen_s, repeats=measured.repeats, shortcuts=shortcuts)
+            np.savez(path, pooled=measured.pooled(), shortcuts=shortcuts)
         with np.load(path) as stored:
             if stored["pooled"].size:
                 rows.append(row)
-                kept.append([stored[k] for k in ("pooled", "frozen_s", "repeats", "shortcuts")])
+                kept.append([stored[k] for k in ("pooled", "shortcuts")])
     return Table(rows, *(np.stack(column) for column in zip(*kept, strict=True)))
 
 
@@ -106,15 +105,53 @@ def measure_stills(data: Path, store: Path) -> NDArray[np.float32]:
 
 def _version() -> int:
     # The syntax tree, so that a comment or a line break measures nothing anew.
-    source = "".join(ast.dump(ast.parse(inspect.getsource(m))) for m in (regions, interior, figures, measuring))
-    return crc32(source.encode())
+    source = "".join(ast.dump(ast.parse(inspect.getsource(m))) for m in (regions, interior, figures))
+    return crc32((source + repr(measuring.POOLED_NAMES)).encode())
 
 
-def balance(rows: Sequence[ClipRow], family: Sequence[str]) -> NDArray[np.float64]:
-    """(N,) weights for telling ``family`` from bona fide: both classes 0.5; within a class kind by kind (bona fide by source, attacks
-    by simulator or real source). Attacks of another family weigh nothing.
+def measure_streams(cache: Path, rows: Sequence[ClipRow]) -> NDArray[np.float64]:
+    """(N, 2) longest freeze in seconds and likeness of what comes back; kept under a name that changes with motion/returns.py."""
+    store = cache.parent / f"returns-{crc32(ast.dump(ast.parse(inspect.getsource(returns))).encode()):08x}"
+    store.mkdir(exist_ok=True)
+    out = np.zeros((len(rows), 2))
+    for i, row in enumerate(rows):
+        path = store / f"{row.key}.npy"
+        if not path.exists():
+            clip, _, burst = read_finished(cache, row)
+            frozen_s, returned = measuring.measure_returns(clip, burst)
+            np.save(path, np.array([frozen_s, returned.likeness]))
+        out[i] = np.load(path)
+    return out
+
+
+def measure_face_attack(cache: Path, rows: Sequence[ClipRow]) -> NDArray[np.float64]:
+    """(N, 6, 2) log-odds, physical and digital, of every second spread frame by the face-attack nets that ship; NaN where no face was seen.
+
+    Kept under a name that changes with the nets.
     """
-    kinds = [None if row.is_attack and row.attack_type not in family else (row.is_attack, row.attack or row.source) for row in rows]
+    bundle = Bundle.load(Settings())
+    nets = FaceAttack.load(bundle)
+    hashes = "".join(sorted(bundle.weights.get(n).sha256 for n in bundle.weights.names() if n.startswith("face_attack")))
+    store = cache.parent / f"face-attack-{crc32((hashes + repr(nets.joins)).encode()):08x}"
+    store.mkdir(exist_ok=True)
+    out = np.full((len(rows), 6, 2), np.nan)
+    for i, row in enumerate(rows):
+        path = store / f"{row.key}.npy"
+        if not path.exists():
+            clip, track, _ = read_finished(cache, row)
+            seen = [(f, face) for f, face in zip(clip.frames_rgb, track.faces, strict=True) if face is not None][::2]
+            np.save(path, np.array([s.log_odds for s in nets.score_faces(seen, still=False)]))
+        scores = np.load(path)
+        if len(scores):
+            out[i] = scores[np.linspace(0, len(scores) - 1, 6).round().astype(int)]
+    return out
+
+
+def balance(rows: Sequence[ClipRow], families: Sequence[str]) -> NDArray[np.float64]:
+    """(N,) weights for telling ``families`` from bona fide: both classes 0.5; within a class kind by kind (bona fide by source, attacks
+    by simulator or real source). Attacks of other families weigh nothing.
+    """
+    kinds = [None if row.is_attack and family_of(row) not in families else (row.is_attack, row.attack or row.source) for row in rows]
     counts = Counter(kinds)
     sides = Counter(kind[0] for kind in counts if kind)
     return np.array([0.5 / sides[k[0]] / counts[k] if k else 0.0 for k in kinds])

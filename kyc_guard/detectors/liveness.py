@@ -1,6 +1,6 @@
 """Is this clip a living face before a camera: what moves, how, and what a camera's noise does meanwhile.
 
-The figures are `kyc_guard.motion`'s; two linear discriminants, for shown pictures and for altered faces, weigh them group by group,
+The figures are `kyc_guard.motion`'s; linear discriminants, one a family of attacks, weigh them group by group,
 so that a reviewer reads which group spoke. Two findings need no net: pixels that stand still and pixels that come back, which a
 sensor never gives.
 """
@@ -17,7 +17,7 @@ from kyc_guard.calibration import Platt
 from kyc_guard.config import Policy
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError, ModelError
-from kyc_guard.motion import GROUPS, POOLED_NAMES, MotionFeatures, measure_motion
+from kyc_guard.motion import GROUPS, POOLED_NAMES, Return, measure_motion, measure_returns
 from kyc_guard.runtime import Net
 from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Modality, Reason, Signal
 
@@ -41,7 +41,7 @@ _KEY_FIGURES = (
 class Liveness:
     """P(attack) of a clip.
 
-    Frozen and looped clips are attacks by what `liveness_max_frozen_s` and `liveness_max_repeats` of the policy allow; how sure that
+    Frozen and looped clips are attacks by what `liveness_max_frozen_s` and `liveness_max_return` of the policy allow; how sure that
     makes us stands in ``[liveness.findings]``, and from which contribution a group is named in ``[liveness.groups]``.
     """
 
@@ -81,7 +81,8 @@ class Liveness:
             return abstain(self, *unfit)
         figures = measure_motion(clip, track, burst)
         pooled = figures.pooled()
-        findings = self._findings(figures)
+        frozen_s, returned = measure_returns(clip, burst)
+        findings = self._findings(frozen_s, returned)
         if not findings and (still := self._still(pooled)):
             return abstain(self, still)
         out = self.net.run(figures=pooled[None])
@@ -105,8 +106,8 @@ class Liveness:
                 "logit": round(logit, 3),
                 "groups": {g: round(float(p), 3) for g, p in zip(GROUPS, parts, strict=True)},
                 "species": {name: round(float(p), 4) for name, p in zip(SPECIES, species, strict=True)},
-                "frozen_s": round(figures.frozen_s, 3),
-                "repeats": figures.repeats,
+                "frozen_s": round(frozen_s, 3),
+                "returned": {"likeness": round(returned.likeness, 3), "turned": returned.turned},
                 "figures": {
                     n: round(float(pooled[POOLED_NAMES.index(n)]), 3) for n in _KEY_FIGURES if np.isfinite(pooled[POOLED_NAMES.index(n)])
                 },
@@ -137,14 +138,11 @@ class Liveness:
         )
         return tuple(Reason(code, detail) for code, failed, detail in checks if failed)
 
-    def _findings(self, figures: MotionFeatures) -> tuple[Reason, ...]:
+    def _findings(self, frozen_s: float, returned: Return) -> tuple[Reason, ...]:
+        gate, way = self.policy.gate, "backwards" if returned.turned else "again"
         checks = (
-            ("frozen_clip", figures.frozen_s > self.policy.gate("liveness_max_frozen_s"), f"no pixel changes for {figures.frozen_s:.2f} s"),
-            (
-                "looped_clip",
-                figures.repeats > self.policy.gate("liveness_max_repeats"),
-                f"{figures.repeats} pairs of moments are the same picture",
-            ),
+            ("frozen_clip", frozen_s > gate("liveness_max_frozen_s"), f"no pixel changes for {frozen_s:.2f} s"),
+            ("looped_clip", returned.likeness > gate("liveness_max_return"), f"a movement comes back {way}, {returned.likeness:.0%} alike"),
         )
         return tuple(Reason(code, detail) for code, failed, detail in checks if failed)
 

@@ -1,5 +1,6 @@
 """Figures of how a filmed face moves, is lit and carries noise over a clip: what a picture of a face cannot copy."""
 
-from kyc_guard.motion.measuring import GROUPS, POOLED_NAMES, MotionFeatures, measure_motion
+from kyc_guard.motion.measuring import GROUPS, POOLED_NAMES, MotionFeatures, measure_motion, measure_returns
+from kyc_guard.motion.returns import Return
 
-__all__ = ["GROUPS", "POOLED_NAMES", "MotionFeatures", "measure_motion"]
+__all__ = ["GROUPS", "POOLED_NAMES", "MotionFeatures", "Return", "measure_motion", "measure_returns"]

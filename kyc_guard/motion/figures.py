@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kyc_guard.faces import LEFT_EYE, MESH_POINTS, OVAL, RIGHT_EYE, face_square, square_crop
+from kyc_guard.faces import LEFT_EYE, MESH_POINTS, OVAL, RIGHT_EYE, face_square
 from kyc_guard.motion.regions import BROW_LEFT, BROW_RIGHT, GRID, LIPS, REGIONS, SCALE, SIDE_PX, View, log, pooled
-from kyc_guard.types import Face, Float32Array, Float64Array, UInt8Array
+from kyc_guard.types import Face, Float32Array, Float64Array
 
 MOVING = ("skin", "eyes", "mouth", "rim", "around", "far")
 """The regions that are followed from frame to frame."""
@@ -26,11 +26,6 @@ GROUPS = {
 }
 """Parts of the mesh."""
 _IRIS = ((468, 33, 133), (473, 362, 263))
-_THUMB = 32
-_SAME = 0.1
-"""Grey levels, mean over the window: below, two samples are one picture. An encoder that repeats a picture stays under it."""
-_APART_S = 0.5
-"""Two samples this far apart are never alike by continuity alone."""
 _SKIN, _SURROUND = REGIONS.index("skin"), REGIONS.index("around")
 _AT = np.array([REGIONS.index(r) for r in MOVING])
 _AROUND = MOVING.index("around")
@@ -266,44 +261,6 @@ def _match(a: Float32Array, b: Float32Array, regions: Float32Array) -> Float64Ar
     a, b = a - cv2.blur(a, (11, 11)), b - cv2.blur(b, (11, 11))
     ab, aa, bb = pooled([a * b, a * a, b * b], regions)
     return np.asarray(ab / np.sqrt((aa + 1.0) * (bb + 1.0)))
-
-
-def thumb(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float) -> Float32Array:
-    small = square_crop(frame_rgb, centre_px, crop_px, 2 * _THUMB)
-    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return np.asarray(cv2.resize(luma, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA))
-
-
-def returns(thumbs: Float32Array, times_s: Float64Array, spread: int) -> tuple[float, int]:
-    """Do pixels stand still, and do they come back?
-
-    A living head never returns to the same pixels. A spread sample comes back when some burst frame half a second or more away
-    differs from it by less than half of what that frame's own two neighbours differ by; where nothing but noise changes, nothing
-    can be seen to come back.
-
-    Args:
-        thumbs: (T + B, side, side) luma of one fixed window. times_s: (T + B,) spread samples first. spread: T.
-
-    Returns:
-        The longest frozen time in seconds, and how many spread samples come back.
-    """
-    flat = thumbs.reshape(len(thumbs), -1)
-    apart = np.abs(flat[:, None] - flat[None]).mean(axis=2).astype(np.float64)
-    order = np.argsort(times_s, kind="stable")
-    frozen_s, start = 0.0, 0
-    for k in range(1, len(order)):
-        if apart[order[k - 1], order[k]] > _SAME:
-            start = k
-        frozen_s = max(frozen_s, float(times_s[order[k]] - times_s[order[start]]))
-    near = apart[spread:, spread:]
-    steps, twos = np.diagonal(near, 1), np.diagonal(near, 2)
-    changing = steps[steps > _SAME / 5]
-    if not len(twos) or not len(changing):
-        return frozen_s, 0
-    own = np.concatenate([twos[:1], twos, twos[-1:]])
-    moving = own > 1.25 * max(float(np.percentile(changing, 10)), _SAME)
-    later = np.abs(times_s[:spread, None] - times_s[None, spread:]) > _APART_S
-    return frozen_s, int((later & moving & (apart[:spread, spread:] < 0.5 * own)).any(axis=1).sum())
 
 
 def band_figures(burst: Sequence[View]) -> Float64Array:

@@ -2,7 +2,8 @@
 
 A clip is looked at twice. The burst (consecutive frames) is cut out by one fixed square about the face, so that what changes
 from frame to frame is the scene and the sensor, never our own resampling: optical flow, what flow does not explain, noise,
-flicker. The spread samples, seconds apart, show the long way: whether one plane explains all motion, whether pixels come back.
+flicker. The spread samples, seconds apart, show the long way: whether one plane explains all motion. Whether pixels stand still or
+come back is asked of every frame that was decoded.
 
 Nothing here knows who is seen: every figure is a ratio, a residual or a change, in units of the face or of the clip's own noise.
 """
@@ -16,10 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kyc_guard.faces import face_square
-from kyc_guard.motion import figures, interior
+from kyc_guard.motion import figures, interior, returns
 from kyc_guard.motion.figures import MOVING
 from kyc_guard.motion.regions import SCALE, View
+from kyc_guard.motion.returns import Return
 from kyc_guard.types import Clip, FaceTrack, Float32Array
+
+_MOST_MOMENTS = 600
+"""The middle 40 s of a long clip: comparing all with all costs their square."""
 
 STEP_NAMES = (
     *(f"{what}_{r}" for what in ("change", "unexplained", "grain", "flicker", "chroma_change") for r in MOVING),
@@ -50,10 +55,6 @@ class MotionFeatures:
     """(S, len(STEP_NAMES)): burst transitions between two frames with a face."""
     whole: Float32Array
     """(len(WHOLE_NAMES),)."""
-    frozen_s: float
-    """Longest time without any change between samples, in seconds."""
-    repeats: int
-    """Spread samples whose pixels come back half a second or more away."""
 
     def pooled(self) -> Float32Array:
         """(F,) float32, the net's input, in the order of `POOLED_NAMES`."""
@@ -101,15 +102,10 @@ def measure_motion(clip: Clip, track: FaceTrack, burst_track: FaceTrack) -> Moti
     if len(found) < 2:
         raise ValueError(f"motion needs two burst frames with a face, got {len(found)}")
     faces = [burst_track.faces[i] for i in found]
-    squares = [face_square(f) for f in faces if f is not None]
-    centre = (float(np.median([c[0] for c, _ in squares])), float(np.median([c[1] for c, _ in squares])))
-    crop = SCALE * float(np.median([s for _, s in squares]))
+    centre, crop = _fixed_square(burst_track)
     burst = [View.cut(clip.burst_rgb[i], f, centre, crop) for i, f in zip(found, faces, strict=True) if f is not None]
     spread = [View.follow(clip.frames_rgb[i], f) for i, f in enumerate(track.faces) if f is not None]
     steps, series = figures.steps(burst, found)
-    thumbs = [*(figures.thumb(f, centre, crop) for f in clip.frames_rgb), *(figures.thumb(f, centre, crop) for f in clip.burst_rgb)]
-    times_s = np.concatenate([clip.timestamps_s, clip.burst_timestamps_s])
-    frozen_s, repeats = figures.returns(np.stack(thumbs), times_s, len(clip.frames_rgb))
     all_faces = [f for f in (*track.faces, *burst_track.faces) if f is not None]
     whole = np.concatenate(
         [
@@ -124,6 +120,30 @@ def measure_motion(clip: Clip, track: FaceTrack, burst_track: FaceTrack) -> Moti
         still=np.array([interior.row(v) for v in spread], np.float32).reshape(-1, len(interior.NAMES)),
         step=steps.astype(np.float32) if len(steps) else np.zeros((0, len(STEP_NAMES)), np.float32),
         whole=whole.astype(np.float32),
-        frozen_s=frozen_s,
-        repeats=repeats,
     )
+
+
+def _fixed_square(burst_track: FaceTrack) -> tuple[tuple[float, float], float]:
+    """Centre and side in pixels of the square that the burst is cut out by; at least one frame must have a face."""
+    squares = [face_square(f) for f in burst_track.faces if f is not None]
+    centre_px = (float(np.median([c[0] for c, _ in squares])), float(np.median([c[1] for c, _ in squares])))
+    return centre_px, SCALE * float(np.median([s for _, s in squares]))
+
+
+def measure_returns(clip: Clip, burst_track: FaceTrack) -> tuple[float, Return]:
+    """The longest time in seconds for which no pixel about the face changes, and what comes back most faithfully.
+
+    Args:
+        clip: with a burst of two frames or more. burst_track: the subject in it, seen at least once.
+    """
+    centre_px, crop_px = _fixed_square(burst_track)
+    shrunk = clip.motion_rgb.shape[2] / clip.frames_rgb.shape[2]
+    small = (centre_px[0] * shrunk, centre_px[1] * shrunk)
+    thumbs = [returns.thumb(f, centre_px, crop_px) for f in (*clip.frames_rgb, *clip.burst_rgb)]
+    thumbs += [returns.thumb(f, small, crop_px * shrunk) for f in clip.motion_rgb]
+    times_s = np.concatenate([clip.timestamps_s, clip.burst_timestamps_s, clip.motion_timestamps_s])
+    moments_s, first = np.unique(times_s, return_index=True)
+    middle = slice(max(0, (len(first) - _MOST_MOMENTS) // 2), (len(first) + _MOST_MOMENTS) // 2)
+    ordered, moments_s = np.stack(thumbs)[first][middle], moments_s[middle]
+    step_s = float(np.median(np.diff(clip.burst_timestamps_s)))
+    return returns.longest_freeze_s(ordered, moments_s), returns.best_return(ordered, moments_s, step_s)

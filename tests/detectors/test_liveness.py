@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faces_in_motion import Scene, evidence, frozen, looped, moved, still_noise, waved
+from faces_in_motion import Scene, evidence, frozen, looped, moved, still_noise, turned, waved
 
 from kyc_guard import Settings
 from kyc_guard.calibration import Platt
@@ -62,7 +62,7 @@ def test_a_quiet_clip_gets_the_nets_probability_and_the_figures() -> None:
     assert net.seen[0].shape == (1, len(POOLED_NAMES))
 
 
-@pytest.mark.parametrize(("scene", "code"), [(frozen, "frozen_clip"), (looped, "looped_clip")])
+@pytest.mark.parametrize(("scene", "code"), [(frozen, "frozen_clip"), (looped, "looped_clip"), (turned, "looped_clip")])
 def test_pixels_that_stand_still_or_come_back_are_an_attack_whatever_the_net_says(scene: Scene, code: str) -> None:
     signal = detector(Quiet(logit=-9.0))(seen(scene))
     assert codes(signal) == [code]

@@ -1,0 +1,98 @@
+"""Do pixels stand still, and do they come back? A sensor's noise and a living head do neither.
+
+An injected stream that repeats shows every moment again one period later; one that is played there and back shows it again
+mirrored about the turning. Either way pairs of alike moments lie on one straight line in the plane of their two times, along which a
+whole stretch of movement comes back, and beside which it does not: chance brings single moments back, and a rest brings all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from kyc_guard.faces import square_crop
+from kyc_guard.types import Float32Array, Float64Array, UInt8Array
+
+_SIDE = 32
+_SAME = 0.1
+"""Grey levels, mean over the window: below, two samples are one picture. An encoder that repeats a picture stays under it."""
+_APART_S = 0.5
+"""Two moments this far apart are never alike by continuity alone."""
+_BESIDE_S = 0.12
+"""How far beside a line the movement must show that the line is no rest."""
+_FEWEST = 10
+"""Pairs of moments on a line."""
+_NOISE = 0.02
+"""Squared grey levels: what rounding alone leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """The stretch of a clip that comes back most faithfully.
+
+    Attributes:
+        likeness: 0 = as unlike as any two moments of the clip, 1 = the very same pixels.
+        turned: it comes back mirrored in time, as a stream played there and back. period_s: after how long it comes back, which may be
+            several rounds of a loop; of a turned one, twice the time of the turning.
+    """
+
+    likeness: float = 0.0
+    turned: bool = False
+    period_s: float = 0.0
+
+
+def thumb(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float) -> Float32Array:
+    """(32, 32) luma of one fixed window."""
+    small = square_crop(frame_rgb, centre_px, crop_px, 2 * _SIDE)
+    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return np.asarray(cv2.resize(luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))
+
+
+def longest_freeze_s(thumbs: Float32Array, times_s: Float64Array) -> float:
+    """The longest time without any change between neighbouring samples; both in order of time."""
+    longest_s, start = 0.0, 0
+    for k in range(1, len(thumbs)):
+        if float(np.abs(thumbs[k] - thumbs[k - 1]).mean()) > _SAME:
+            start = k
+        longest_s = max(longest_s, float(times_s[k] - times_s[start]))
+    return longest_s
+
+
+def best_return(thumbs: Float32Array, times_s: Float64Array, step_s: float) -> Return:
+    """What comes back most faithfully; nothing where too few moments are known.
+
+    Args:
+        thumbs: (N, side, side) luma of one fixed window, in order of time. times_s: (N,). step_s: time from frame to frame.
+    """
+    later = np.triu(times_s[None] - times_s[:, None] > _APART_S)
+    i, j = np.nonzero(later)
+    if len(i) < _FEWEST or not step_s > 0:
+        return Return()
+    flat = thumbs.reshape(len(thumbs), -1).astype(np.float64)
+    flat = flat - flat.mean(axis=1, keepdims=True)  # an exposure that wanders is no movement
+    # What moves most tells moments apart best; the rest is the encoder's.
+    flat = flat * np.sqrt(flat.std(axis=0) / max(float(flat.std(axis=0).mean()), 1e-9))
+    power = np.square(flat).mean(axis=1)
+    apart = np.maximum(power[:, None] + power[None] - 2.0 / flat.shape[1] * (flat @ flat.T), 0.0)
+    usual = np.array([np.median(row[far]) if far.any() else 0.0 for row, far in zip(apart, later | later.T, strict=True)])
+    best = Return()
+    for turned, along_s in ((False, times_s[j] - times_s[i]), (True, times_s[j] + times_s[i])):
+        line = np.round(along_s / step_s).astype(np.int64)
+        first = int(line.min())
+        pairs = np.bincount(line - first)
+        many = np.maximum(pairs, 1)
+        own = np.bincount(line - first, weights=apart[i, j]) / many + _NOISE
+        typical = np.bincount(line - first, weights=(usual[i] + usual[j]) / 2) / many + _NOISE
+        reach = max(1, round(_BESIDE_S / step_s))
+        near = np.pad(np.where(2 * pairs >= _FEWEST, own, np.inf), reach, constant_values=np.inf)
+        beside = np.minimum(near[: -2 * reach], near[2 * reach :])
+        judged = np.flatnonzero((pairs >= _FEWEST) & np.isfinite(beside))
+        if not len(judged):
+            continue
+        unlike = np.sqrt(own[judged] / typical[judged] * own[judged] / beside[judged])
+        k = int(unlike.argmin())
+        if (likeness := 1.0 - float(unlike[k])) > best.likeness:
+            best = Return(likeness, turned, (first + int(judged[k])) * step_s)
+    return best
