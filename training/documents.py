@@ -316,7 +316,7 @@ def fit(folder: Path, config: Config, faces: Faces, *, write: bool) -> None:
             "calibration": {"slope": hint.platt.slope, "offset": hint.platt.offset},
             "points": {"review": hint.point},
             "fitted_on": fitted_on,
-            "validation": judged,
+            "validation": {name: judged[name] for name in ("honest", "known_tools", "held_out_tools") if name in judged},
         }
     if write:
         write_table(THRESHOLDS, "document_doubt", table)

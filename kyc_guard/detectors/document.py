@@ -1,7 +1,8 @@
-"""Is the document legible, valid, and of one mind with itself and with what the applicant typed?
+"""Is the document legible, valid, of one mind with itself and with what the applicant typed, and what it looks like?
 
-Everything here is deterministic: check digits, dates, spellings. No check proves a document genuine, so the score is a
-hint; what each finding is worth stands in ``[document.findings]`` of thresholds.toml and is combined by noisy-or.
+Most of it is deterministic: check digits, dates, spellings; what each such finding is worth stands in ``[document.findings]`` of
+thresholds.toml. Beside it stand four suspicions about the picture (`kyc_guard.documents.doubt`), each with its own P(attack), which
+count from their points on. No check proves a document genuine, so the score, a noisy-or of all findings, is a hint.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from kyc_guard.documents.certificates import TrustList
 from kyc_guard.documents.chip import REASONS as CHIP_REASONS
 from kyc_guard.documents.chip import Chip, read_chip
 from kyc_guard.documents.consistency import Agreement, Limits, compare_claims, compare_identities, compare_visual_zone
+from kyc_guard.documents.doubt import Doubt, Doubts
 from kyc_guard.documents.geometry import glare_share, straight_page
 from kyc_guard.documents.identity import Identity
 from kyc_guard.documents.mrz import Mrz
 from kyc_guard.documents.page import Page, read_page, sharpness
 from kyc_guard.errors import ConfigError
-from kyc_guard.types import Evidence, Modality, Reason, Signal, UInt8Array
+from kyc_guard.types import Evidence, Face, Float32Array, Modality, Reason, Signal, UInt8Array
 
 FINDINGS = (
     "document_no_mrz",
@@ -48,14 +50,27 @@ FINDINGS = (
     *CHIP_REASONS,
 )
 """The reasons a page that was read may give; each needs its probability in thresholds.toml, beside ``prior``."""
+DOUBTS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "recapture": ("document_recapture", "looks photographed from a screen or a print"),
+        "portrait": ("document_portrait_replaced", "the portrait looks pasted in"),
+        "text": ("document_text_altered", "a line looks written later than the others"),
+        "generated": ("document_generated", "looks rendered or generated, not photographed"),
+    }
+)
+"""Kind of `Doubt` -> its reason and what it says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Reads every page, takes the best zone, and holds it against itself, barcodes, the chip, the print, the claims and the calendar."""
+    """Reads every page, takes the best zone, and holds it against itself, barcodes, the chip, the print, the claims and the calendar.
+
+    The page with the portrait, or the best one, is doubted.
+    """
 
     limits: Limits
     findings: Mapping[str, float]
+    doubts: Doubts
     min_side_px: float
     min_sharpness: float
     max_glare: float
@@ -72,6 +87,7 @@ class Document:
         return cls(
             limits=Limits(**_probabilities(table, "limits", [f.name for f in fields(Limits)], bundle.thresholds)),
             findings=MappingProxyType(_probabilities(table, "findings", ["prior", *FINDINGS], bundle.thresholds)),
+            doubts=Doubts.from_table(bundle.thresholds.table("document_doubt"), bundle.policy.gate("document_doubt_min_px")),
             min_side_px=bundle.policy.gate("document_min_side_px"),
             min_sharpness=bundle.policy.gate("document_min_sharpness"),
             max_glare=bundle.policy.gate("document_max_glare"),
@@ -103,6 +119,9 @@ class Document:
         )
         portrait = next((page for page in pages if page.portrait is not None), None)
         found = tuple(_reasons(best.mrz, sources, today, has_portrait=portrait is not None))
+        doubted = best if portrait is None else portrait
+        lines_xyxy = np.array([line.box_xyxy for line in doubted.lines], np.float32).reshape(-1, 4)
+        doubts = self.doubts(doubted.image_rgb, lines_xyxy, _mesh_box(doubted.portrait))
         unread = {"document_no_mrz", "document_mrz_check_digit"} & {r.code for r in found}
         reasons = (
             *found,
@@ -110,6 +129,7 @@ class Document:
             *(_unsure(best.mrz, agreements, self.limits) if best.mrz is not None else ()),
             *agreements.reasons(),
             *(() if chip is None else chip.reasons),
+            *(Reason(DOUBTS[d.kind][0], f"{DOUBTS[d.kind][1]}: {', '.join(d.strongest)}") for d in doubts if d.is_finding),
         )
         facts: dict[str, Any] = {
             # What the document says stays out of the facts: they end in logs and journals, and the picture has it.
@@ -119,11 +139,16 @@ class Document:
             "barcodes": [{"page": number, "kind": code.kind, "names_holder": code.identity is not None} for number, code in barcodes],
             **agreements.facts(),
             "pages": [{"page": number, **_page_facts(page)} for number, page in zip(good, pages, strict=True)],
+            "doubts": {d.kind: round(d.probability, 4) for d in doubts},
+            "doubted_page": good[pages.index(doubted)],
         }
         # Boxes lie in the page turned upright: `straight_page` of document number ``*_page``, turned by its ``quarter_turns``.
         artefacts: dict[str, NDArray[Any]] = {}
         if best.mrz_xyxy is not None:
             facts["mrz_page"], artefacts["mrz_xyxy"] = good[pages.index(best)], best.mrz_xyxy
+        for doubt in doubts:
+            if doubt.is_finding and doubt.line is not None:
+                facts["altered_page"], artefacts["altered_xyxy"] = facts["doubted_page"], lines_xyxy[doubt.line]
         if portrait is not None and portrait.portrait is not None:
             facts["portrait_page"], artefacts["portrait_xyxy"] = good[pages.index(portrait)], portrait.portrait.box_xyxy
         if chip is not None and chip.portrait_rgb is not None:
@@ -131,7 +156,7 @@ class Document:
         return Signal(
             detector=self.name,
             version=self.version,
-            score=noisy_or(self.findings, reasons),
+            score=noisy_or({**self.findings, **_probability_of(doubts)}, reasons),
             quality=best.mrz_confidence if best.mrz else _confidence(best),
             reasons=reasons,
             facts=MappingProxyType(facts),
@@ -155,6 +180,17 @@ class Document:
                 yield Reason("document_glare", f"{share:.0%} of page {number} is burnt out")
             if any(page.cuts(line) for line in page.lines):
                 yield Reason("document_cropped", f"print runs out of page {number}")
+
+
+def _mesh_box(portrait: Face | None) -> Float32Array | None:
+    if portrait is None:
+        return None
+    mesh = portrait.landmarks_px[:, :2]
+    return np.asarray(np.concatenate([mesh.min(axis=0), mesh.max(axis=0)]), np.float32)
+
+
+def _probability_of(doubts: Iterable[Doubt]) -> dict[str, float]:
+    return {DOUBTS[d.kind][0]: d.probability for d in doubts if d.is_finding}
 
 
 def _sources(chip: Chip | None, barcodes: Sequence[Barcode], zone: Mrz | None) -> Iterator[Identity]:

@@ -28,7 +28,7 @@ _MAX_POINTS = 2000
 """Of a curve: more than a page has dots."""
 _MIN_CURVE = 6
 """Shorter lists of numbers are read more easily than seen."""
-_FACE_RGB, _PORTRAIT_RGB, _MRZ_RGB = (0, 200, 80), (230, 120, 0), (0, 114, 220)
+_FACE_RGB, _PORTRAIT_RGB, _MRZ_RGB, _ALTERED_RGB = (0, 200, 80), (230, 120, 0), (0, 114, 220), (214, 39, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,14 @@ def documents(evidence: Evidence) -> list[Picture]:
 
 
 def documents_boxed(evidence: Evidence, signal: Signal | None) -> list[Picture]:
-    """The documents upright, with the machine-readable zone and the portrait as the document detector saw them."""
+    """The documents upright, with the zone, the portrait and the line that looks altered as the document detector saw them."""
     facts = {} if signal is None else signal.facts
     turns = {page["page"]: page["quarter_turns"] for page in facts.get("pages", ())}
     pictures = []
     for number, rgb in enumerate(evidence.documents_rgb, start=1):
         boxes = [
             (signal.artefacts[f"{name}_xyxy"], name.upper(), colour)
-            for name, colour in (("mrz", _MRZ_RGB), ("portrait", _PORTRAIT_RGB))
+            for name, colour in (("mrz", _MRZ_RGB), ("portrait", _PORTRAIT_RGB), ("altered", _ALTERED_RGB))
             if signal is not None and facts.get(f"{name}_page") == number and f"{name}_xyxy" in signal.artefacts
         ]
         found = " and ".join(name for _, name, _ in boxes) or "nothing"

@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
+import made_hints
 import made_passport_chips as made
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ from skimage import data
 from kyc_guard import fusion
 from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.detectors import document as module
-from kyc_guard.detectors.document import FINDINGS, Document
+from kyc_guard.detectors.document import DOUBTS, FINDINGS, Document
 from kyc_guard.detectors.protocol import Bundle, Detector
 from kyc_guard.documents.barcode import Barcode
 from kyc_guard.documents.certificates import TrustList
 from kyc_guard.documents.dates import PartialDate
+from kyc_guard.documents.doubt import Doubts
 from kyc_guard.documents.identity import Identity
 from kyc_guard.documents.mrz import parse
 from kyc_guard.documents.ocr import TextLine
@@ -45,7 +47,12 @@ def _bundle(tables: Mapping[str, Any] | None = None) -> Bundle:
 
 @pytest.fixture(scope="module")
 def detector() -> Document:
-    return Document.load(_bundle())
+    """Without hints of doubt: the specimens of these tests are renders, and the shipped hints say so."""
+    return replace(Document.load(_bundle()), doubts=_hints())
+
+
+def _hints(**changes: dict[str, Any]) -> Doubts:
+    return Doubts.from_table(made_hints.tables(**changes), min_px=450)
 
 
 @pytest.fixture(scope="module")
@@ -331,3 +338,51 @@ def test_the_shared_specimens_are_read_as_printed(shared_data: Path, name: str) 
     page = module.read_page(image_rgb, today=TODAY)
     assert page.mrz is not None
     assert (page.mrz.format, set(page.mrz.failed_checks), page.mrz.document_number) == (layout, failed, number)
+
+
+# ---- doubt
+
+_FIELDS = tuple(TextLine("UTOPIA", 0.99, np.array([350, y, 700, y + 36], np.float32)) for y in range(120, 620, 72))
+
+
+def test_a_specimen_straight_out_of_a_renderer_is_said_to_be_one(page_rgb: UInt8Array) -> None:
+    signal = Document.load(_bundle())(_evidence(page_rgb, claims=HOLDER.claims))
+    assert "document_generated" in {r.code for r in signal.reasons}
+
+
+@pytest.mark.parametrize("kind", DOUBTS)
+def test_each_suspicion_has_its_reason_fact_and_worth(
+    monkeypatch: pytest.MonkeyPatch, detector: Document, page_rgb: UInt8Array, portrait: Face, kind: str
+) -> None:
+    _page(monkeypatch, page_rgb, zone(HOLDER), text=_FIELDS, face=portrait)
+    hints = _hints(**{kind: {"offset": 2.0, "points": {"review": 0.5}}})
+    signal = replace(detector, doubts=hints)(_evidence(page_rgb))
+    assert [r.code for r in signal.reasons] == [DOUBTS[kind][0]]
+    assert signal.facts["doubts"][kind] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-3)
+    assert set(signal.facts["doubts"]) == set(DOUBTS)
+    assert signal.score == pytest.approx(1 - (1 - detector.findings["prior"]) / (1 + np.exp(2)), abs=1e-3)
+    assert ("altered_xyxy" in signal.artefacts) == (kind == "text")
+
+
+def test_a_suspicion_below_its_point_is_a_fact_and_no_finding(
+    monkeypatch: pytest.MonkeyPatch, detector: Document, page_rgb: UInt8Array, portrait: Face
+) -> None:
+    _page(monkeypatch, page_rgb, zone(HOLDER), text=_FIELDS, face=portrait)
+    signal = replace(detector, doubts=_hints(recapture={"offset": 2.0, "points": {"review": 0.99}}))(_evidence(page_rgb))
+    assert signal.reasons == ()
+    assert signal.score == pytest.approx(detector.findings["prior"])
+    assert signal.facts["doubts"]["recapture"] > 0.8
+
+
+def test_a_suspicion_may_show_a_page_to_a_person_and_never_reject_it() -> None:
+    bundle = _bundle()
+    table = bundle.thresholds.table("document_doubt")
+    assert bundle.policy.checks["document"].reject_at is None
+    for kind, (code, _) in DOUBTS.items():
+        assert bundle.policy.reasons[code] in {Outcome.ACCEPT, Outcome.REVIEW}, f"{kind}: AUC {table[kind]['validation']}"
+
+
+def test_without_its_hints_the_detector_does_not_load() -> None:
+    tables = {k: v for k, v in Thresholds.load(Settings().thresholds_path).tables.items() if k != "document_doubt"}
+    with pytest.raises(ConfigError, match=r"document_doubt"):
+        Document.load(_bundle(tables))

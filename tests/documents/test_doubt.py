@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import cv2
+import made_hints
 import numpy as np
 import pytest
 
@@ -121,27 +122,6 @@ def test_absurd_pages_and_boxes_are_measured_without_a_warning(image: UInt8Array
 # ---- hints
 
 
-def hint_table(kind: str, **changes: Any) -> dict[str, Any]:
-    count = len(NAMES[kind])
-    plain = {
-        "figures": list(NAMES[kind]),
-        "centre": [0.0] * count,
-        "scale": [1.0] * count,
-        "weights": [0.0] * count,
-        "away": [0.0] * count,
-        "offset": -1.0,
-        "cut": 3.0,
-        "calibration": {"slope": 1.0, "offset": 0.0},
-        "points": {"review": 0.9},
-    }
-    return plain | changes
-
-
-def tables(**changes: Any) -> dict[str, Any]:
-    """A table under which no hint ever finds anything, but for ``changes``: kind -> its entries."""
-    return {kind: hint_table(kind, **changes.get(kind, {})) for kind in NAMES}
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -158,31 +138,31 @@ def tables(**changes: Any) -> dict[str, Any]:
 )
 def test_a_table_that_cannot_be_used_is_refused_with_its_remedy(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"document_doubt\.text"):
-        Hint.from_table(tables(text=changes), "text")
+        Hint.from_table(made_hints.tables(text=changes), "text")
 
 
 def test_a_figure_that_could_not_be_measured_adds_nothing() -> None:
     count = len(NAMES["portrait"])
-    hint = Hint.from_table(tables(portrait={"weights": [1.0] * count, "away": [1.0] * count}), "portrait")
+    hint = Hint.from_table(made_hints.tables(portrait={"weights": [1.0] * count, "away": [1.0] * count}), "portrait")
     assert hint(np.full(count, np.nan)) == hint.offset
     assert hint(np.full(count, 1e9)) == pytest.approx(hint.offset + 2 * 3.0 * count)
 
 
 def test_small_pages_are_not_judged() -> None:
-    doubts = Doubts.from_table(tables(), min_px=450)
+    doubts = Doubts.from_table(made_hints.tables(), min_px=450)
     assert {d.kind for d in doubts(_page(), BOXES, FACE)} == set(NAMES)
     small = cv2.resize(_page(), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     assert doubts(small, BOXES / 2, FACE / 2) == ()
 
 
 def test_without_portrait_or_text_only_the_surface_is_judged() -> None:
-    doubts = Doubts.from_table(tables(), min_px=450)
+    doubts = Doubts.from_table(made_hints.tables(), min_px=450)
     assert {d.kind for d in doubts(_page(), np.zeros((0, 4), np.float32), None)} == {"recapture", "generated"}
 
 
 def test_the_line_that_looks_altered_is_named_with_what_speaks_for_it() -> None:
     weights = [-5.0 if name == "paper_wave" else 0.0 for name in NAMES["text"]]
-    doubts = Doubts.from_table(tables(text={"weights": weights, "points": {"review": 0.5}, "offset": -3.0}), min_px=450)
+    doubts = Doubts.from_table(made_hints.tables(text={"weights": weights, "points": {"review": 0.5}, "offset": -3.0}), min_px=450)
     image, third = _page(), BOXES[3].astype(int)
     assert not next(d for d in doubts(image, BOXES, FACE) if d.kind == "text").is_finding
     image[third[1] : third[3], third[0] : third[2]] = (215, 219, 223)
