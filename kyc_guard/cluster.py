@@ -26,11 +26,11 @@ from kyc_guard.documents.ocr import read_text
 from kyc_guard.documents.page import find_portrait
 from kyc_guard.errors import ConfigError, InputError, SchemaError, UnreadableError
 from kyc_guard.faces import track_faces
-from kyc_guard.faces.embedding import embedder, face_chip
+from kyc_guard.faces.embedding import Embedder, aligned, best_faces
 from kyc_guard.forensics import DEVICE_TAGS, clip_distance, frame_prints, software_names
 from kyc_guard.media import read_clip, read_image
 from kyc_guard.progress import Watch, silent
-from kyc_guard.types import Clip, ContainerFacts, Face, FaceTrack, Float32Array, Submission, UInt8Array
+from kyc_guard.types import Clip, ContainerFacts, FaceTrack, Float32Array, Submission, UInt8Array
 
 STRONG = ("file", "clip", "face", "background")
 SUPPORTING = ("device", "layout")
@@ -44,7 +44,6 @@ _KEYS = (
 )
 _GRID = (24, 18)
 """Columns and rows of the background's grid."""
-_FACES = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +52,7 @@ class Traits:
 
     Attributes:
         files: role -> sha256. prints: (T, 32) uint8, `forensics.frame_prints` of a clip; empty for a photo.
-        faces: (K, 128) float32 embeddings of the selfie's best faces.
+        faces: (K, 128) float32 unit vectors, embeddings of the selfie's best faces.
         background: (18, 24, 3) float32 mean colour of the cells (Lab), NaN where the person is.
         device: what the client declared and the file says, one text.
         layout: (L, 3) float32 left, top and height of lines, as shares of the page.
@@ -85,7 +84,7 @@ class Link:
 # ------------------------------------------------------------------------------------------------------------- measuring
 
 
-def traits(submission: Submission, settings: Settings, limits: Mapping[str, float]) -> Traits:
+def traits(submission: Submission, settings: Settings, limits: Mapping[str, float], embedder: Embedder) -> Traits:
     """Decode one submission and measure it; ``limits`` is [cluster] of policy.toml.
 
     Raises:
@@ -97,11 +96,11 @@ def traits(submission: Submission, settings: Settings, limits: Mapping[str, floa
         clip = read_clip(submission.selfie, settings.sampling.model_copy(update={"burst_frames": 0}), settings.limits)
         files["selfie"] = clip.facts.sha256
         track = track_faces(clip.frames_rgb, other_face_ratio=1.0)
-        best = _best(track, limits["face_min_px"])
+        best = best_faces(track.faces, min_px=limits["face_min_px"])
         found = replace(
             found,
             prints=frame_prints(clip.frames_rgb) if not clip.is_still else found.prints,
-            faces=embedder().embed([face_chip(clip.frames_rgb[i], face) for i, face in best]),
+            faces=embedder.embed([aligned(clip.frames_rgb[s.frame], s.face.landmarks_px) for s in best]),
             background=background(clip, track),
             device=_device(submission.device, clip.facts),
         )
@@ -112,11 +111,6 @@ def traits(submission: Submission, settings: Settings, limits: Mapping[str, floa
             upright = found_page[0] if (found_page := find_portrait(image)) is not None else image
             found = replace(found, layout=_layout(upright))
     return found
-
-
-def _best(track: FaceTrack, min_px: float) -> list[tuple[int, Face]]:
-    usable = [(i, face) for i, face in enumerate(track.faces) if face is not None and face.quality.size_px >= min_px]
-    return sorted(usable, key=lambda pair: abs(pair[1].yaw_deg) + abs(pair[1].pitch_deg))[:_FACES]
 
 
 def background(clip: Clip, track: FaceTrack) -> Float32Array | None:
@@ -351,10 +345,11 @@ class _Measure:
 
     def __call__(self) -> Callable[[dict[str, Any]], Traits | str]:
         cv2.setNumThreads(1)
+        embedder = Embedder.load(self.settings.weights_dir)
 
         def measure(task: dict[str, Any]) -> Traits | str:
             try:
-                return traits(Submission(**task), self.settings, self.limits)
+                return traits(Submission(**task), self.settings, self.limits, embedder)
             except InputError as error:
                 return str(error)
 

@@ -94,6 +94,10 @@ class Settings(BaseSettings):
     """Key id -> key that capture clients sign with; see `kyc_guard.signatures`."""
     c2pa_anchors: Path | None = None
     """PEM file of the authorities whose C2PA signers are known; see `kyc_guard.manifests`."""
+    face_index: Path | None = None
+    """Encrypted file of the faces of earlier accounts, which selfies and portraits are searched in; see `kyc_guard.face_index`."""
+    face_index_key: SecretStr | None = None
+    """Its key: base64 of 32 bytes, or ``file:<path>`` of a file that holds it."""
     evidence_key: SecretStr | None = None
     """What evidence packs are signed with: ``ed25519:<base64 of the seed>`` or ``hmac-sha256:<base64>``; see `kyc_guard.evidence_pack`."""
 

@@ -21,12 +21,14 @@ from kyc_guard.cluster import background, likeness
 from kyc_guard.config import Limits, Policy, Sampling, Settings
 from kyc_guard.errors import InputError
 from kyc_guard.faces import track_faces
+from kyc_guard.faces.embedding import Embedder
 from kyc_guard.forensics import clip_distance, frame_prints, print_distances
 from kyc_guard.media import read_clip
 from kyc_guard.reports.metrics import clopper_pearson
 from kyc_guard.types import Clip, Float32Array, Float64Array, UInt8Array
 from training.data import ManifestRow, read_manifest
-from training.match import SOURCES, embed_split, pairs
+from training.match import SOURCES, Pairs, embed_split, pairs
+from training.thresholds import THRESHOLDS
 
 _SAMPLING = Sampling(frames=24, burst_frames=0)
 
@@ -36,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     data = parser.parse_args(arguments).data
     limits = Policy.load(Settings().policy_path).cluster
-    faces = [pairs(embed_split(data, split)[0]) for split in ("train", "validation")]
+    embedder = Embedder.load(THRESHOLDS.parent)
+    faces = [_selfies(pairs(embed_split(data, split, embedder)[0])) for split in ("calibration", "validation")]
     strangers = np.concatenate([p.distances[~p.genuine] for p in faces])
     _tell("face, pictures", strangers, np.concatenate([p.distances[p.genuine] for p in faces]), limits["face_distance"])
     rows = read_manifest(data)
@@ -55,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     true = [_alike(a[1], b[1], limits) for _, a, b in clips]
     strangers, known = (-np.array([v for v in values if v is not None]) for values in (alike, true))
     _tell("background (likeness, sign turned)", strangers, known, -limits["background_likeness"])
+
+
+def _selfies(p: Pairs) -> Pairs:
+    return p.where(~p.worn)
 
 
 _Look = tuple[UInt8Array, Float32Array | None]

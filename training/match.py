@@ -2,15 +2,15 @@
 
     python -m training.match --data ../shared/data
 
-Thresholds come from the train identities, the reported rates from the validation identities; pairs are drawn within one
-source, since pairs across sources are told apart by their cameras. Writes [match] into weights/thresholds.toml.
+Points and probabilities come from the calibration people, the reported rates from the validation people; the net learned from neither.
+Pairs are drawn within one source, since pairs across sources are told apart by their cameras. Every pair is taken as it is and with one
+side worn as document portraits are (`training.wear`), because one side is a document portrait. Writes [match] into
+weights/thresholds.toml.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,67 +22,90 @@ from scipy.optimize import minimize
 
 from kyc_guard.calibration import Platt
 from kyc_guard.faces import face_finder, face_square
-from kyc_guard.faces.embedding import MODEL_NAME, MODEL_SHA256, embedder, face_chip
+from kyc_guard.faces.embedding import MODEL, Embedder, aligned
+from kyc_guard.reports.metrics import clopper_pearson
 from kyc_guard.types import Float32Array, Float64Array, UInt8Array
+from kyc_guard.weights import Weights
+from training.data import ManifestRow, read_manifest
 from training.thresholds import THRESHOLDS, write_table
+from training.wear import wear
 
 SOURCES = ("youtube_faces_udacity", "muxspace_lfw350")
-BOOTSTRAPS = 1000
+"""Named people, several pictures each, the person in the middle."""
+STRANGERS = ("utkface_xerow03", "tpdne_ffhq_dinablachman", "stylegan140k_ismaolen")
+"""One picture a person: pairs of strangers only."""
+BOOTSTRAPS = 500
+_KNOWN_SHARE = 1e-4
+"""Of calibration strangers within the distance at which an earlier account is named: one of their 13,000 pairs. Larger galleries want a
+smaller share, but no data here could measure it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Faces:
-    """Embedded faces of named people; row i of all three belongs together."""
+    """Embedded faces; row i of all belongs together."""
 
-    vectors: Float32Array
+    clean: Float32Array
     """(N, 128)."""
+    worn: Float32Array
+    """(N, 128), of the same pictures."""
     subjects: NDArray[np.str_]
     sources: NDArray[np.str_]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """Distances of all pairs within one source."""
+    """Pairs within one source."""
 
     distances: Float64Array
     genuine: NDArray[np.bool_]
+    worn: NDArray[np.bool_]
+    """Whether the first face is worn."""
     first: NDArray[np.int64]
-    """Number of the first face's subject, for resampling people instead of pairs."""
+    """Number of the first face's person, for resampling people instead of pairs."""
     second: NDArray[np.int64]
 
+    def where(self, chosen: NDArray[np.bool_]) -> Pairs:
+        return Pairs(self.distances[chosen], self.genuine[chosen], self.worn[chosen], self.first[chosen], self.second[chosen])
 
-def embed_split(data: Path, split: str) -> tuple[Faces, int]:
-    """Every findable face of a split, and in how many pictures none was found."""
-    with (data / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        rows = [r for r in csv.DictReader(file) if r["source"] in SOURCES and r["split"] == split]
-    chips: list[UInt8Array] = []
-    kept: list[dict[str, str]] = []
+
+def embed_split(data: Path, split: str, embedder: Embedder) -> tuple[Faces, int]:
+    """Every findable bona fide face of a split, and in how many pictures none was found."""
+    rows = [r for r in read_manifest(data) if r.split == split and r.label == "bona_fide" and r.source in (*SOURCES, *STRANGERS)]
+    rng = np.random.default_rng(0)
+    kept: list[ManifestRow] = []
+    clean, worn = [], []
     for row in rows:
-        chip = _central_face(data / row["path"])
+        chip = central_chip(data / row.path)
         if chip is not None:
-            chips.append(chip)
             kept.append(row)
-    vectors = np.concatenate([embedder().embed(chips[i : i + 16]) for i in range(0, len(chips), 16)])
-    return Faces(vectors, np.array([r["subject"] for r in kept]), np.array([r["source"] for r in kept])), len(rows) - len(kept)
+            clean.append(chip)
+            worn.append(wear(rng, chip))
+    faces = Faces(embedder.embed(clean), embedder.embed(worn), np.array([r.subject for r in kept]), np.array([r.source for r in kept]))
+    return faces, len(rows) - len(kept)
 
 
-def _central_face(path: Path) -> UInt8Array | None:
-    # These collections put the person they name in the middle; bystanders may be larger.
+def central_chip(path: Path) -> UInt8Array | None:
+    """These collections put the person they name in the middle; bystanders may be larger."""
     image_rgb = np.ascontiguousarray(cv2.imread(str(path))[:, :, ::-1])
     middle = np.array(image_rgb.shape[1::-1]) / 2
     faces = face_finder().find(image_rgb)
     if not faces:
         return None
-    return face_chip(image_rgb, min(faces, key=lambda f: float(np.linalg.norm(np.array(face_square(f)[0]) - middle))))
+    return aligned(image_rgb, min(faces, key=lambda f: float(np.linalg.norm(np.array(face_square(f)[0]) - middle))).landmarks_px)
 
 
 def pairs(faces: Faces) -> Pairs:
-    numbers = np.unique(faces.subjects, return_inverse=True)[1].astype(np.int64)
-    a, b = np.triu_indices(len(faces.subjects), k=1)
-    same_source = faces.sources[a] == faces.sources[b]
-    a, b = a[same_source], b[same_source]
-    distances = np.linalg.norm(faces.vectors[a].astype(np.float64) - faces.vectors[b], axis=1)
-    return Pairs(distances, numbers[a] == numbers[b], numbers[a], numbers[b])
+    """All pairs of clean faces, and of every worn face with every other clean one."""
+    numbers = np.unique(np.char.add(faces.sources, faces.subjects), return_inverse=True)[1].astype(np.int64)
+    parts = []
+    for worn in (False, True):
+        a, b = np.nonzero(~np.eye(len(numbers), dtype=bool)) if worn else np.triu_indices(len(numbers), k=1)
+        near = faces.sources[a] == faces.sources[b]
+        a, b = a[near], b[near]
+        likeness = np.einsum("ij,ij->i", (faces.worn if worn else faces.clean)[a], faces.clean[b], dtype=np.float64)
+        distances = np.sqrt(np.maximum(2.0 - 2.0 * likeness, 0.0))
+        parts.append(Pairs(distances, numbers[a] == numbers[b], np.full(len(a), worn), numbers[a], numbers[b]))
+    return Pairs(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("distances", "genuine", "worn", "first", "second")))
 
 
 def fit_platt(p: Pairs) -> Platt:
@@ -94,7 +117,7 @@ def fit_platt(p: Pairs) -> Platt:
         z = theta[0] * p.distances + theta[1]
         return float((weight * np.logaddexp(0.0, np.where(other, -z, z))).sum())
 
-    slope, offset = minimize(loss, np.array([20.0, -12.0]), method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-10}).x
+    slope, offset = minimize(loss, np.array([15.0, -15.0]), method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-10}).x
     return Platt(float(slope), float(offset))
 
 
@@ -103,12 +126,12 @@ def rates(p: Pairs, threshold: float, *, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     people = int(max(p.first.max(), p.second.max())) + 1
     below = p.distances < threshold
+    own, others = p.where(p.genuine), p.where(~p.genuine)
     tars, fmrs = [], []
     for _ in range(BOOTSTRAPS):
         times = np.bincount(rng.integers(0, people, people), minlength=people)
-        weight = np.where(p.genuine, times[p.first], times[p.first] * times[p.second])
-        tars.append(np.average(below[p.genuine], weights=weight[p.genuine]))
-        fmrs.append(np.average(below[~p.genuine], weights=weight[~p.genuine]))
+        tars.append(np.average(below[p.genuine], weights=times[own.first]))
+        fmrs.append(np.average(below[~p.genuine], weights=times[others.first] * times[others.second]))
     return {
         "distance": threshold,
         "tar": float(below[p.genuine].mean()),
@@ -128,24 +151,39 @@ def auc(p: Pairs) -> float:
     return float(farther.mean() / len(impostors))
 
 
-def table(train: Pairs, validation: Pairs, missed: Sequence[int]) -> dict[str, Any]:
+def known_face(calibration: Pairs, validation: Pairs) -> dict[str, Any]:
+    """From which distance an earlier account is named, and how often that joins strangers: clean pairs, since both are selfies."""
+    strangers = calibration.where(~calibration.genuine & ~calibration.worn)
+    threshold = float(np.quantile(strangers.distances, _KNOWN_SHARE))
+    measured = rates(validation.where(~validation.worn), threshold)
+    false, compared = round(measured["fmr"] * measured["impostor_pairs"]), measured["impostor_pairs"]
+    # Where no pair is near, resampling people says zero; the exact bound does not.
+    high = max(measured["fmr_95"][1], clopper_pearson(false, compared)[1])
+    return {**measured, "fmr_95": [measured["fmr_95"][0], high], "calibration_pairs": len(strangers.distances)}
+
+
+def table(calibration: Pairs, validation: Pairs, missed: tuple[int, int], model_sha256: str) -> dict[str, Any]:
     """[match] of thresholds.toml."""
-    platt = fit_platt(train)
+    platt = fit_platt(calibration)
+    other = ~calibration.genuine
     distances = {
-        "fmr_1e3": float(np.quantile(train.distances[~train.genuine], 1e-3)),
-        "fmr_1e2": float(np.quantile(train.distances[~train.genuine], 1e-2)),
-        "fnmr_1e2": float(np.quantile(train.distances[train.genuine], 0.99)),
+        "fmr_1e3": float(np.quantile(calibration.distances[other], 1e-3)),
+        "fmr_1e2": float(np.quantile(calibration.distances[other], 1e-2)),
+        "fnmr_1e2": float(np.quantile(calibration.distances[~other], 0.99)),
     }
+    clean, worn = validation.where(~validation.worn), validation.where(validation.worn)
     return {
         "command": "python -m training.match",
-        "model": MODEL_NAME,
-        "model_sha256": MODEL_SHA256,
-        "sources": list(SOURCES),
-        "no_face": {"train": missed[0], "validation": missed[1]},
+        "model": MODEL,
+        "model_sha256": model_sha256,
+        "sources": [*SOURCES, *STRANGERS],
+        "no_face": {"calibration": missed[0], "validation": missed[1]},
         "calibration": {"slope": platt.slope, "offset": platt.offset},
         "points": {name: platt(d) for name, d in distances.items()},
-        "train": {name: rates(train, d) for name, d in distances.items()},
-        "validation": {"auc": auc(validation), **{name: rates(validation, d) for name, d in distances.items()}},
+        "known_face": known_face(calibration, validation),
+        "calibration_people": {"auc": auc(calibration), **{name: rates(calibration, d) for name, d in distances.items()}},
+        "validation": {"auc": auc(clean), **{name: rates(clean, d) for name, d in distances.items()}},
+        "validation_worn": {"auc": auc(worn), **{name: rates(worn, d) for name, d in distances.items()}},
     }
 
 
@@ -154,12 +192,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=THRESHOLDS)
     args = parser.parse_args()
-    train, missed_train = embed_split(args.data, "train")
-    validation, missed_validation = embed_split(args.data, "validation")
-    measured = table(pairs(train), pairs(validation), (missed_train, missed_validation))
+    embedder = Embedder.load(THRESHOLDS.parent)
+    calibration, missed_calibration = embed_split(args.data, "calibration", embedder)
+    validation, missed_validation = embed_split(args.data, "validation", embedder)
+    missed = (missed_calibration, missed_validation)
+    measured = table(pairs(calibration), pairs(validation), missed, Weights(THRESHOLDS.parent).get(MODEL).sha256)
     write_table(args.out, "match", measured)
-    for name, row in measured["validation"].items():
-        print(name, row)
+    for part in ("calibration_people", "validation", "validation_worn"):
+        for name, row in measured[part].items():
+            print(part, name, row)
+    print("known_face", measured["known_face"])
 
 
 if __name__ == "__main__":

@@ -1,50 +1,86 @@
-"""Is the face of the selfie the face of the document? The score is P(another person)."""
+"""Is the face of the selfie the face of the document, and has it been here under another name? The score is P(another person).
+
+Three pictures may show the holder: the selfie, the portrait in print and, where a chip was read, the portrait in it. Every two are
+compared, each with a reason of its own; the gravest decides. Earlier accounts with one of these faces are named for a person to look at
+(``match_known_face``) and never touch the score.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from kyc_guard.calibration import Platt
+from kyc_guard.config import Limits
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
+from kyc_guard.documents.chip import chip_portrait
 from kyc_guard.documents.geometry import straight_page
 from kyc_guard.documents.page import find_portrait
-from kyc_guard.faces.embedding import Embedder, distance, embedder, face_chip
-from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Modality, Reason, Signal, UInt8Array
+from kyc_guard.errors import ConfigError
+from kyc_guard.face_index import FaceIndex, configured_index
+from kyc_guard.faces import face_finder
+from kyc_guard.faces.embedding import MODEL, Embedder, aligned, best_faces, distance, together
+from kyc_guard.types import Evidence, Face, Float32Array, Modality, Reason, Signal, UInt8Array
 
-_MAX_FRAMES = 3
-"""Distances of further frames of one clip are near-copies of these and cost 66 ms each."""
+_PAIRS = {
+    "print_selfie": "the selfie and the document portrait",
+    "chip_selfie": "the selfie and the chip's portrait",
+    "chip_print": "the document portrait and the chip's",
+}
+_DIFFERENT = {
+    "print_selfie": "match_different_person",
+    "chip_selfie": "match_chip_selfie_differs",
+    "chip_print": "match_chip_print_differs",
+}
+
+
+class Portrait(NamedTuple):
+    """A picture of the holder that is not the selfie, the face found in it, and its chip."""
+
+    face: Face
+    chip_rgb: UInt8Array
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Mean distance of the document portrait to the best selfie frames, weighted by their quality, calibrated."""
+    """Mean distance to the best selfie frames, weighted by their quality, calibrated."""
 
     platt: Platt
     unsure_from: float
     """Score at the operating point ``fmr_1e3``: above it, one impostor pair in a thousand lies below."""
     different_from: float
     """Score at ``fnmr_1e2``: one genuine pair in a hundred lies above."""
+    embedder: Embedder
     min_portrait_px: float
     min_selfie_px: float
-    embedder: Embedder = field(default_factory=embedder)
+    top_accounts: int
+    media_limits: Limits
+    index: FaceIndex | None = None
+    """Earlier accounts; ``None`` = none are kept, as shipped."""
     name: str = "match"
-    version: str = "1"
+    version: str = "2"
     needs: frozenset[Modality] = frozenset({Modality.DOCUMENT, Modality.FACE})
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
+        net = bundle.net(MODEL)
+        table = bundle.thresholds.table("match")
+        if table.get("model_sha256") != net.weight.sha256:
+            raise ConfigError(f"{bundle.thresholds.path}: [match] was measured with another face net. Remedy: python -m training.match")
         return cls(
-            platt=Platt.from_table(bundle.thresholds.table("match"), "match"),
+            platt=Platt.from_table(table, "match"),
             unsure_from=bundle.thresholds.point("match", "fmr_1e3"),
             different_from=bundle.thresholds.point("match", "fnmr_1e2"),
+            embedder=Embedder(net),
             min_portrait_px=bundle.policy.gate("match_min_portrait_px"),
             min_selfie_px=bundle.policy.gate("match_min_selfie_px"),
+            top_accounts=int(bundle.policy.gate("match_top_accounts")),
+            media_limits=bundle.settings.limits,
+            index=configured_index(bundle.settings, bundle.thresholds, net.weight.sha256),
         )
 
     def __call__(self, evidence: Evidence) -> Signal:
@@ -53,68 +89,80 @@ class Match:
             return absent
         assert evidence.clip is not None
         assert evidence.track is not None
-        portrait = _portrait(evidence.documents_rgb)
-        if portrait is None:
-            return abstain(self, Reason("document_no_portrait", "no portrait was found on any page"))
-        page_rgb, printed = portrait
-        if printed.quality.size_px < self.min_portrait_px:
-            size = f"{printed.quality.size_px:.0f} px wide, {self.min_portrait_px:.0f} are needed"
-            return abstain(self, Reason("match_portrait_too_small", f"the document portrait is {size}"))
-        frames = _best_frames(evidence.clip, evidence.track, self.min_selfie_px)
-        if not frames:
+        frames_rgb = evidence.clip.frames_rgb
+        shown = best_faces(evidence.track.faces[: len(frames_rgb)], min_px=self.min_selfie_px)
+        if not shown:
             return abstain(self, Reason("match_selfie_too_small", f"no selfie face is {self.min_selfie_px:.0f} px wide"))
-        weights = np.array([_weight(face, frames) for _, face in frames])
-        chips = [face_chip(page_rgb, printed), *(face_chip(evidence.clip.frames_rgb[i], face) for i, face in frames)]
-        anchor, *selfies = self.embedder.embed(chips)
-        distances = np.array([distance(anchor, selfie) for selfie in selfies])
+        chips = [aligned(frames_rgb[s.frame], s.face.landmarks_px) for s in shown]
+        selfies, weights = self.embedder.embed(chips), [s.weight for s in shown]
+        facts: dict[str, Any] = {"frames": [s.frame for s in shown]}
+        artefacts = {"selfie_rgb": chips[0]}
+        subject = evidence.submission.subject
+        reasons = list(self._known("selfie", together(selfies, weights), subject, facts))
+        portraits = {}
+        for name, found in (("print", self._printed(evidence.documents_rgb)), ("chip", self._in_chip(evidence.chip))):
+            if isinstance(found, Reason):
+                reasons.append(found)
+            elif found is not None:
+                portraits[name] = found
+                facts[f"{name}_px"] = round(found.face.quality.size_px, 1)
+                artefacts["portrait_rgb" if name == "print" else "chip_portrait_rgb"] = found.chip_rgb
+        if not portraits:
+            return Signal(self.name, self.version, None, reasons=tuple(reasons), facts=MappingProxyType(facts))
+        vectors = dict(zip(portraits, self.embedder.embed([p.chip_rgb for p in portraits.values()]), strict=True))
+        for name, vector in vectors.items():
+            reasons += self._known(name, vector, subject, facts)
         # The mean of distances, not the distance to a mean face: only the former lies on the scale single pairs were calibrated on.
-        mean = float(np.average(distances, weights=weights))
-        score = self.platt(mean)
+        distances = {f"{name}_selfie": _mean_distance(vector, selfies, weights) for name, vector in vectors.items()}
+        if len(vectors) == 2:
+            distances["chip_print"] = distance(vectors["chip"], vectors["print"])
+        scores = {pair: self.platt(apart) for pair, apart in distances.items()}
+        facts |= {"distances": {pair: round(apart, 4) for pair, apart in distances.items()}}
+        for pair, score in scores.items():
+            if score >= self.different_from:
+                reasons.append(Reason(_DIFFERENT[pair], f"{_PAIRS[pair]} show two persons"))
+            elif score >= self.unsure_from:
+                reasons.append(Reason("match_uncertain", f"{_PAIRS[pair]} have too little likeness to tell"))
         return Signal(
             detector=self.name,
             version=self.version,
-            score=score,
-            quality=float(weights.max()),
-            reasons=self._reasons(score),
-            facts=MappingProxyType(
-                {
-                    "distance": round(mean, 4),
-                    "distances": [round(float(d), 4) for d in distances],
-                    "frames": [i for i, _ in frames],
-                    "portrait_px": round(printed.quality.size_px, 1),
-                }
-            ),
-            artefacts=MappingProxyType({"portrait_rgb": chips[0], "selfie_rgb": chips[1]}),
+            score=max(scores.values()),
+            quality=max(weights),
+            reasons=tuple(reasons),
+            facts=MappingProxyType(facts),
+            artefacts=MappingProxyType(artefacts),
         )
 
-    def _reasons(self, score: float) -> tuple[Reason, ...]:
-        if score >= self.different_from:
-            return (Reason("match_different_person", "the selfie is not the person of the document portrait"),)
-        if score >= self.unsure_from:
-            return (Reason("match_uncertain", "too little likeness to tell"),)
-        return ()
+    def _printed(self, documents_rgb: Sequence[UInt8Array]) -> Portrait | Reason:
+        """The largest portrait of all pages."""
+        found = [f for f in map(find_portrait, map(straight_page, documents_rgb)) if f is not None]
+        if not found:
+            return Reason("document_no_portrait", "no portrait was found on any page")
+        page_rgb, face, _ = max(found, key=lambda f: f[1].quality.size_px)
+        if face.quality.size_px < self.min_portrait_px:
+            size = f"{face.quality.size_px:.0f} px wide, {self.min_portrait_px:.0f} are needed"
+            return Reason("match_portrait_too_small", f"the document portrait is {size}")
+        return Portrait(face, aligned(page_rgb, face.landmarks_px))
+
+    def _in_chip(self, files: Mapping[str, bytes]) -> Portrait | Reason | None:
+        """DG2; ``None`` where it was not sent or cannot be read, which the document check says."""
+        picture = chip_portrait(files, self.media_limits)
+        if picture is None or isinstance(picture, Reason):
+            return None
+        faces = face_finder().find(picture)
+        if not faces:
+            return Reason("match_chip_no_face", "no face was found in the chip's portrait")
+        return Portrait(faces[0], aligned(picture, faces[0].landmarks_px))
+
+    def _known(self, who: str, vector: Float32Array, subject: str | None, facts: dict[str, Any]) -> Iterator[Reason]:
+        """Earlier accounts with this face; the document's may be another's than the selfie's."""
+        if self.index is None:
+            return
+        found = self.index.search(vector, top=self.top_accounts, but=subject)
+        facts.setdefault("known_face", {"index_sha256": self.index.sha256})[who] = found.to_json()
+        if found.within:
+            yield Reason("match_known_face", f"{who}: {found}")
 
 
-def _portrait(documents_rgb: Sequence[UInt8Array]) -> tuple[UInt8Array, Face] | None:
-    """The largest portrait of all pages, and its page turned upright."""
-    found = [f for f in map(find_portrait, map(straight_page, documents_rgb)) if f is not None]
-    if not found:
-        return None
-    page, face, _ = max(found, key=lambda f: f[1].quality.size_px)
-    return page, face
-
-
-def _best_frames(clip: Clip, track: FaceTrack, min_px: float) -> list[tuple[int, Face]]:
-    """A few large enough, best first: (index, face)."""
-    usable = [
-        (i, face) for i, face in enumerate(track.faces[: len(clip.frames_rgb)]) if face is not None and face.quality.size_px >= min_px
-    ]
-    return sorted(usable, key=lambda pair: -_weight(pair[1], usable))[:_MAX_FRAMES]
-
-
-def _weight(face: Face, among: Sequence[tuple[int, Face]]) -> float:
-    """0..1: how frontal the face is, and how large and sharp compared with the best of its clip."""
-    frontal = max(0.0, math.cos(math.radians(face.yaw_deg)) * math.cos(math.radians(face.pitch_deg)))
-    size = face.quality.size_px / max(f.quality.size_px for _, f in among)
-    sharp = (face.quality.blur + 1.0) / (max(f.quality.blur for _, f in among) + 1.0)
-    return max(frontal * math.sqrt(size * sharp), 1e-6)
+def _mean_distance(vector: Float32Array, selfies: Float32Array, weights: Sequence[float]) -> float:
+    return float(np.average(np.linalg.norm(selfies - vector, axis=1), weights=weights))
