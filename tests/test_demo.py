@@ -68,7 +68,8 @@ def test_the_truncated_video_cannot_be_read_and_the_wrong_document_differs_in_on
     with pytest.raises(UnreadableError):
         frames(built[0], "truncated-video")
     right, wrong = (cv2.imread(str(built[0] / n / "document.png")) for n in ("photo-instead-of-video", "wrong-check-digit"))
-    changed = np.abs(right.astype(int) - wrong.astype(int)).max(axis=2) > 0
+    # Both are photographed: the camera meters the whole page, so that all of it may differ by a level or two.
+    changed = np.abs(right.astype(int) - wrong.astype(int)).max(axis=2) > 24
     rows, columns = np.nonzero(changed)
     assert changed.any()
     assert np.ptp(rows) < 60
