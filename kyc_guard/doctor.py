@@ -28,7 +28,7 @@ from kyc_guard.pipeline import Verifier
 from kyc_guard.types import UInt8Array
 from kyc_guard.weights import Weights
 
-_PACKAGES = ("kyc-guard", "numpy", "opencv-python", "mediapipe", "onnxruntime", "av", "pillow", "rapidocr", "dlib-bin")
+_PACKAGES = ("kyc-guard", "numpy", "opencv-python", "mediapipe", "onnxruntime", "av", "pillow", "rapidocr")
 _FREE_BYTES = 1_000_000_000
 _POWER = 0.2
 """Log-odds by which swapped colours must move a detector for the probe to be worth anything."""

