@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kyc_guard.config import Settings, Thresholds
 from kyc_guard.errors import ConfigError, OutputError
+from kyc_guard.faces.embedding import WIDTH
 from kyc_guard.types import Float32Array
 
 _MAGIC = b"KYCFACE1"
@@ -147,7 +148,7 @@ class FaceIndex:
         except OSError as error:
             raise ConfigError(f"{path}: the face index cannot be read ({error.strerror}). Remedy: kyc-guard accounts-enroll") from error
         accounts = _opened(sealed, key, model_sha256, path)
-        vectors = np.stack([a.vector for a in accounts.values()]) if accounts else np.zeros((0, 0), np.float32)
+        vectors = np.array([a.vector for a in accounts.values()], np.float32).reshape(-1, WIDTH)
         return cls(tuple(accounts), vectors, hashlib.sha256(sealed).hexdigest(), chance)
 
     def search(self, vector: Float32Array, *, top: int, but: str | None = None) -> Found:
@@ -157,7 +158,7 @@ class FaceIndex:
             but: the applicant's own account, which is no duplicate.
         """
         others = np.array([name != but for name in self.ids], bool)
-        distances = np.sqrt(np.maximum(2.0 - 2.0 * (self.vectors @ vector), 0.0)) if self.ids else np.empty(0, np.float32)
+        distances = np.sqrt(np.maximum(2.0 - 2.0 * (self.vectors @ vector), 0.0))
         near = np.flatnonzero(others & (distances <= self.chance.distance))
         nearest = near[np.argsort(distances[near], kind="stable")][:top]
         return Found(int(others.sum()), len(near), tuple(Hit(self.ids[i], float(distances[i])) for i in nearest), self.chance)
@@ -240,5 +241,5 @@ def _opened(sealed: bytes, key: bytes, model_sha256: str, path: Path) -> dict[st
         raise ConfigError(
             f"{path}: its faces were embedded by model {table['model_sha256'][:12]}…, not {model_sha256[:12]}…. Remedy: enroll them again"
         )
-    vectors = np.frombuffer(raw, "<f4").reshape(len(table["accounts"]), -1)
+    vectors = np.frombuffer(raw, "<f4").reshape(-1, WIDTH)
     return {name: Account(vector, day, consent) for (name, day, consent), vector in zip(table["accounts"], vectors, strict=True)}
