@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     thresholds_path: Path = Field(default_factory=lambda data: data["weights_dir"] / "thresholds.toml")
     """The shipped file, unless ``kyc-guard calibrate`` wrote one for this operator."""
     threads: int = Field(default_factory=lambda: min(2, os.cpu_count() or 1), ge=1)
-    """Threads one submission may use: from 2 on, the document is read while the selfie is decoded and judged. Batches use one a worker."""
+    """Threads one submission may use, FFmpeg's, OpenCV's and ONNX Runtime's included. Batches use one a worker."""
     device: Device = "cpu"
     """Where the nets run; ``auto`` takes CUDA where it is there. What is missing is replaced by the next best; see `kyc_guard.runtime`."""
     precision: Precision = "fp32"

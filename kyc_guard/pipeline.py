@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
+import cv2
 import numpy as np
 
 from kyc_guard import detectors as room
@@ -24,7 +26,10 @@ from kyc_guard.faces import track_faces
 from kyc_guard.faces.following import follow_face
 from kyc_guard.media import AUDIO_RATE_HZ, load_media, media_sha256, read_audio, read_clip, read_image
 from kyc_guard.provenance import software
-from kyc_guard.types import Decision, Evidence, FaceTrack, Float32Array, Media, Modality, Reason, Signal, Submission
+from kyc_guard.stages import stage
+from kyc_guard.types import Decision, Evidence, Float32Array, Media, Modality, Reason, Signal, Submission
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class Verifier:
 
     def __init__(self, settings: Settings | None = None, *, detectors: Sequence[type[Detector]] | None = None) -> None:
         self.settings = settings or Settings()
+        # Threads are spent on whole pieces of work; those of OpenCV, which are the whole process's, would only fight with them.
+        cv2.setNumThreads(1)
         self.bundle = Bundle.load(self.settings)
         self.detectors = tuple(kind.load(self.bundle) for kind in (room.DETECTORS if detectors is None else detectors))
         self._demand_agreement()
@@ -79,7 +86,7 @@ class Verifier:
     def judge(self, evidence: Evidence) -> Decision:
         """Judge what was gathered already, by this verifier or by one with the same sampling and quality gates."""
         started = time.perf_counter()
-        return self._decide(evidence, _ask(self.detectors, evidence), started)
+        return self._decide(evidence, {d.name: _ask(d, evidence) for d in self.detectors}, started)
 
     def _decide(self, evidence: Evidence, answers: Mapping[str, _Answer], started: float) -> Decision:
         signals = tuple(answer.signal for answer in answers.values())
@@ -139,18 +146,26 @@ class Verifier:
     def _judge(self, submission: Submission, judged_on: date | None) -> tuple[Evidence, Mapping[str, _Answer]]:
         """Evidence, and one answer a detector in their order.
 
-        With more than one thread the document is judged while the selfie is still being decoded: reading it takes as long as
-        everything else together.
+        With more than one thread the document is judged while the selfie is still being decoded, and everything else by whichever
+        thread is free. Which one it was changes no answer.
         """
         documents = self._documents(submission, self.detectors)
         if judged_on is not None:
             documents = replace(documents, judged_on=judged_on)
         early = [d for d in self.detectors if d.needs == {Modality.DOCUMENT}]  # one that needs nothing may still look at everything
-        waiting = self._pool.submit(_ask, early, documents) if self._pool else None
+        asked = {d.name: self._share(partial(_ask, d, documents)) for d in early}
         evidence = self._add_selfie(documents, self.detectors)
-        answers = _ask([d for d in self.detectors if d not in early], evidence)
-        answers |= waiting.result() if waiting else _ask(early, documents)
+        asked |= {d.name: self._share(partial(_ask, d, evidence)) for d in self.detectors if d not in early}
+        # Other threads begin with the first: so this one meets them halfway.
+        answers = {name: answer() for name, answer in reversed(asked.items())}
         return evidence, {d.name: answers[d.name] for d in self.detectors}
+
+    def _share(self, work: Callable[[], T]) -> Callable[[], T]:
+        """Offer ``work`` to another thread. Calling what is returned gives its result, done here where no thread has begun it."""
+        if self._pool is None:
+            return work
+        future = self._pool.submit(work)
+        return lambda: work() if future.cancel() else future.result()
 
     def _documents(self, submission: Submission, asked: Sequence[Detector]) -> Evidence:
         """Evidence of the documents alone, decoded if anybody ``asked`` needs them."""
@@ -191,20 +206,20 @@ class Verifier:
         spoken, moving = asked_to_speak or audio is not None, any(Modality.CLIP in d.needs for d in asked)
         rate_hz = sampling.speech_hz if spoken else sampling.challenge_hz if acted or moving else 0.0
         clip = read_clip(selfie, sampling.model_copy(update={"motion_hz": rate_hz} if rate_hz else {}), limits, name=name)
+        if clip.is_still:
+            problems[Modality.CLIP] = Reason("no_clip", f"{shown}: is a photo; a video is needed")
+        moving, followed = moving and not clip.is_still, (spoken or acted) and not clip.is_still
+        burst_track = self._share(partial(track_faces, clip.burst_rgb, other_face_ratio=ratio)) if moving else None
+        motion_track = self._share(partial(follow_face, clip.motion_rgb)) if followed else None
         track = track_faces(clip.frames_rgb, other_face_ratio=ratio)
         if not track.found:
             problems[Modality.FACE] = Reason("no_face", f"{shown}: no face in any of {len(track.faces)} frames")
-        burst_track: FaceTrack | None = None
-        if clip.is_still:
-            problems[Modality.CLIP] = Reason("no_clip", f"{shown}: is a photo; a video is needed")
-        elif moving:
-            burst_track = track_faces(clip.burst_rgb, other_face_ratio=ratio)
         return replace(
             documents,
             clip=clip,
             track=track,
-            burst_track=burst_track,
-            motion_track=follow_face(clip.motion_rgb) if (spoken or acted) and not clip.is_still else None,
+            motion_track=motion_track() if motion_track else None,
+            burst_track=burst_track() if burst_track else None,
             audio=audio,
             problems=MappingProxyType(problems),
         )
@@ -263,12 +278,11 @@ class _Answer(NamedTuple):
     took_ms: float
 
 
-def _ask(detectors: Sequence[Detector], evidence: Evidence) -> dict[str, _Answer]:
-    answers = {}
-    for detector in detectors:
-        started = time.perf_counter()
-        answers[detector.name] = _Answer(detector(evidence), (time.perf_counter() - started) * 1000)
-    return answers
+def _ask(detector: Detector, evidence: Evidence) -> _Answer:
+    started = time.perf_counter()
+    with stage(detector.name):
+        signal = detector(evidence)
+    return _Answer(signal, (time.perf_counter() - started) * 1000)
 
 
 def _loudest_db(audio: Float32Array) -> float:

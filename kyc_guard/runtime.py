@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kyc_guard.config import Device, Precision
 from kyc_guard.errors import ModelError
+from kyc_guard.stages import stage
 from kyc_guard.weights import Weight
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -62,6 +63,7 @@ class Net:
         self._outputs = [o.name for o in self._session.get_outputs()]
         self.inputs: Mapping[str, tuple[Any, ...]] = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
 
+    @stage("nets")
     def run(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Named arrays in, named arrays out; the first axis is the batch."""
         run = self._run if self.provider == CPU else self._run_bound

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -28,9 +28,11 @@ def verify(
     *,
     pack: Pack = None,
     redacted: Redacted = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Also say where the time goes; judges the submission some ten times.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge one submission. The exit code is the outcome: 0 accept, 10 retry, 11 review, 12 reject."""
+    from kyc_guard import profiling
     from kyc_guard.pipeline import Verifier  # mediapipe and onnxruntime take seconds; --help must not wait for them
 
     with reporting(as_json):
@@ -39,12 +41,15 @@ def verify(
             decision, evidence = verifier.examine(submission)
             if pack is not None:
                 write_pack(pack, decision, evidence, verifier.bundle, redacted)
+        costs = profiling.profile(submission, Settings()) if profile else None
         # allow_nan=False: a number that is none must become an error, never a result.
-        text = json.dumps(decision.to_json(), allow_nan=False)
+        text = json.dumps(decision.to_json() | ({"profile": costs.to_json()} if costs else {}), allow_nan=False)
     if as_json:
         print(text)
     else:
         show(decision)
+        if costs:
+            show_costs(costs.to_json())
     raise typer.Exit(EXIT_CODES[decision.outcome])
 
 
@@ -168,3 +173,16 @@ def show(decision: Decision) -> None:
     for reason in decision.reasons:
         console.print(f"- {reason.code}: {reason.detail}", markup=False, highlight=False)
     console.print(f"Told the applicant: {decision.message}", markup=False, highlight=False)
+
+
+def show_costs(costs: Mapping[str, Any]) -> None:
+    """What `kyc_guard.profiling.Profile.to_json` gives, for human eyes."""
+    table = Table(title=f"One thread: {costs['cpu_ms']:.0f} ms of CPU", title_justify="left")
+    for column in ("stage", "calls", "wall ms", "CPU ms"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for row in costs["stages"]:
+        table.add_row(row["stage"], str(row["calls"]), f"{row['wall_ms']:.1f}", f"{row['cpu_ms']:.1f}")
+    console = Console()
+    console.print(table)
+    for threads, ms in costs["wall_ms"].items():
+        console.print(f"Whole, threads {threads}: {ms:.0f} ms of wall time")

@@ -34,11 +34,9 @@ class Bundle:
 
     def net(self, name: str) -> Net:
         """A fresh session of model ``name``; raises ModelError unless its bytes are the manifest's."""
-        # One thread of the budget reads the document meanwhile; see `pipeline.Verifier`.
+        # Threads are spent on whole questions; see `pipeline.Verifier`.
         on = self.settings
-        self.nets[name] = Net(
-            self.weights.get(name), threads=max(1, on.threads - 1), device=on.device, precision=on.precision, batch=on.net_batch
-        )
+        self.nets[name] = Net(self.weights.get(name), threads=1, device=on.device, precision=on.precision, batch=on.net_batch)
         return self.nets[name]
 
 

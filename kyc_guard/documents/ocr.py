@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from kyc_guard.documents.zone_layouts import ALPHABET
+from kyc_guard.stages import stage
 from kyc_guard.types import Float32Array, UInt8Array
 
 _MAX_SIDE_PX = 1600
@@ -99,6 +100,7 @@ class _Decoder:
         return lines, words
 
 
+@stage("OCR")
 def read_text(image_rgb: UInt8Array) -> tuple[TextLine, ...]:
     """All legible lines of a picture, top to bottom, then left to right; empty where there is no text.
 

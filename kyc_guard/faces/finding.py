@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from kyc_guard.faces.quiet import quiet_native_logs
+from kyc_guard.stages import stage
 from kyc_guard.types import Face, FaceQuality, FaceTrack, Float32Array, UInt8Array
 
 # Landmark numbers of the MediaPipe 468-point mesh. "Left" is the image's left.
@@ -61,6 +62,7 @@ class FaceFinder:
             # The native side logs on its first face, once; let it do so while nobody listens.
             self._has_seen_a_face = False
 
+    @stage("find faces")
     def find(self, frame_rgb: UInt8Array) -> tuple[Face, ...]:
         """Faces of one frame, largest first.
 
@@ -204,6 +206,7 @@ def face_square(face: Face) -> tuple[tuple[float, float], float]:
     return ((x0 + x1) / 2, (y0 + y1) / 2), max(x1 - x0, y1 - y0)
 
 
+@stage("crop")
 def square_crop(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float, side_px: int) -> UInt8Array:
     """Cut a square of ``crop_px`` about ``centre_px`` and resize it to ``side_px`` (area when shrinking, linear when growing)."""
     chip, _ = _square(frame_rgb, centre_px, crop_px)

@@ -14,6 +14,7 @@ import numpy as np
 
 from kyc_guard.faces.finding import measure
 from kyc_guard.faces.quiet import quiet_native_logs
+from kyc_guard.stages import stage
 from kyc_guard.types import Face, FaceTrack, UInt8Array
 
 
@@ -48,6 +49,7 @@ class FaceFollower:
 _local = threading.local()
 
 
+@stage("follow the face")
 def follow_face(frames_rgb: UInt8Array) -> FaceTrack:
     """The face over time; its quality is not measured.
 

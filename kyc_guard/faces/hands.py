@@ -11,6 +11,7 @@ import numpy as np
 
 from kyc_guard.faces.finding import OVAL
 from kyc_guard.faces.quiet import quiet_native_logs
+from kyc_guard.stages import stage
 from kyc_guard.types import Face, Float32Array, UInt8Array
 
 
@@ -26,6 +27,7 @@ class HandFinder:
             self._hands = hands.Hands(static_image_mode=True, max_num_hands=2, model_complexity=0, min_detection_confidence=0.3)
             self._hands.process(np.zeros((64, 64, 3), np.uint8))
 
+    @stage("find hands")
     def find(self, frame_rgb: UInt8Array) -> list[Float32Array]:
         """(21, 2) float32 landmarks in pixels of each hand."""
         with warnings.catch_warnings():

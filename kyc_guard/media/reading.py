@@ -45,6 +45,7 @@ from kyc_guard.media.decoding import Stack
 from kyc_guard.media.sampling import SamplingPlan, shrunk
 from kyc_guard.media.sound import read_sound
 from kyc_guard.media.video import read_video
+from kyc_guard.stages import stage
 from kyc_guard.types import Clip, ContainerFacts, Float32Array, Media, StreamFacts, UInt8Array
 
 __all__ = ["load_media", "media_name", "media_sha256", "read_audio", "read_clip", "read_image"]
@@ -83,6 +84,7 @@ def media_sha256(media: Media, limits: Limits | None = None) -> str:
     return hashlib.sha256(load_media(media, limits or Limits(), media_name(media))).hexdigest()
 
 
+@stage("decode")
 def read_image(media: Media, limits: Limits, name: str | None = None) -> tuple[UInt8Array, ContainerFacts]:
     """Decode a picture; of an animated one the first frame.
 
@@ -106,6 +108,7 @@ def read_image(media: Media, limits: Limits, name: str | None = None) -> tuple[U
     return _decode_image(_open_image(plugin, data, limits, name), data, name)
 
 
+@stage("decode")
 def read_clip(media: Media, sampling: Sampling, limits: Limits, name: str | None = None) -> Clip:
     """Decode the frames of a clip that ``sampling`` asks for; a picture becomes a clip of one frame.
 
@@ -130,6 +133,7 @@ def read_clip(media: Media, sampling: Sampling, limits: Limits, name: str | None
     return _sampled_array(pixels[None], sampling, facts)
 
 
+@stage("decode")
 def read_audio(media: Media, limits: Limits, name: str | None = None) -> Float32Array | None:
     """Decode the sound of a clip or recording.
 
