@@ -12,66 +12,97 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from benchmarks import standin
+from benchmarks.roof import multiply_adds
 from benchmarks.timing import rivals
-from kyc_guard.config import Settings
+from kyc_guard.config import Device, Precision, Settings
 from kyc_guard.demo import portrait_rgb
 from kyc_guard.detectors.face_attack import FaceAttack
 from kyc_guard.faces import face_finder
 from kyc_guard.pipeline import Verifier
-from kyc_guard.runtime import Net
+from kyc_guard.runtime import CPU, CUDA, TENSORRT, Net
 from kyc_guard.weights import Weight, Weights
 
-BATCHES = (1, 8, 32)
-PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")
+BATCHES = (1, 4, 8, 16, 32, 64)
+MODES: tuple[tuple[Device, Precision, str], ...] = (
+    ("cpu", "fp32", CPU),
+    ("cuda", "fp32", CUDA),
+    ("tensorrt", "fp32", TENSORRT),
+    ("tensorrt", "fp16", TENSORRT),
+)
+"""Device, precision, and the provider without which there is no row."""
+_KIND = ("net", "device", "precision", "threads")
 _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
 
 def sweep(weights: Sequence[Weight], *, threads: Sequence[int], seconds: float, batches: Sequence[int] = BATCHES) -> list[dict[str, Any]]:
-    """Milliseconds and pictures a second of each net, on every provider that is there, for each thread count and batch.
+    """Milliseconds and pictures a second of each net, on every device that is there, for each precision, thread count and batch.
 
-    Providers that this machine lacks give no row: nothing is reported that was not measured.
+    Devices that this machine lacks give no row: nothing is reported that was not measured.
     """
     rows = []
     for weight in weights:
-        for provider in (p for p in PROVIDERS if p in ort.get_available_providers()):
-            for count in threads if provider == "CPUExecutionProvider" else (1,):
-                rows += _rows_of(weight, provider, count, batches, seconds)
+        for device, precision, provider in MODES:
+            if Net(weight, device=device, precision=precision).provider == provider:
+                for count in threads if device == "cpu" else (1,):
+                    rows += _rows_of(weight, device, precision, count, batches=batches, seconds=seconds)
     return rows
 
 
-def _rows_of(weight: Weight, provider: str, threads: int, batches: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-    net, (bare, feed) = Net(weight, threads=threads, providers=[provider]), _bare(weight.path, provider, threads)
-    rows = []
+def _rows_of(
+    weight: Weight, device: Device, precision: Precision, threads: int, *, batches: Sequence[int], seconds: float
+) -> list[dict[str, Any]]:
+    rows, work = [], multiply_adds(weight.path)
     for batch in batches:
+        net = Net(weight, threads=threads, device=device, precision=precision, batch=batch)
+        bare, feed = _bare(weight.path, net.provider, precision, threads)
         inputs = feed(batch)
         if inputs is None:
             continue
         times = rivals({"ours": partial(net.run, **inputs), "bare": partial(bare, inputs)}, seconds=seconds)
         # One thread's CPU time is its wall time on a quiet machine.
-        clock = "cpu_ms" if provider == PROVIDERS[0] and threads == 1 else "median_ms"
+        clock = "cpu_ms" if device == "cpu" and threads == 1 else "median_ms"
         rows.append(
             {
                 "net": weight.name,
-                "provider": provider,
+                "device": device,
+                "precision": "int8" if weight.name.endswith("_int8") else precision,
                 "threads": threads,
                 "batch": batch,
                 **times["ours"],
+                "ms_per_picture": times["ours"][clock] / batch,
                 "per_second": 1000 * batch / times["ours"]["median_ms"],
                 "bare_ms": times["bare"][clock],
                 "share_of_bare": times["bare"][clock] / times["ours"][clock],
+                "multiply_adds": work,
             }
         )
     return rows
 
 
-def _bare(path: Path, provider: str, threads: int) -> tuple[Callable[[Any], Any], Callable[[int], dict[str, NDArray[Any]] | None]]:
+def best_batches(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For every net, device, precision and thread count the batch with the least time a picture, and what other batches cost more."""
+    kinds: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        kinds.setdefault(tuple(row[k] for k in _KIND), []).append(row)
+    out = []
+    for kind, same in kinds.items():
+        best = min(same, key=lambda row: row["ms_per_picture"])
+        more = {str(row["batch"]): row["ms_per_picture"] / best["ms_per_picture"] - 1 for row in same}
+        out.append({**dict(zip(_KIND, kind, strict=True)), "batch": best["batch"], "ms_per_picture": best["ms_per_picture"], "more": more})
+    return out
+
+
+def _bare(
+    path: Path, provider: str, precision: Precision, threads: int
+) -> tuple[Callable[[Any], Any], Callable[[int], dict[str, NDArray[Any]] | None]]:
     """ONNX Runtime's own loop over a net with its own defaults, and what makes random inputs of a batch size for it.
 
     Inputs are ``None`` where the net does not take that batch, or anything but one array of known size.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    session = ort.InferenceSession(str(path), options, providers=[provider])
+    rounding = {"trt_fp16_enable": "1"} if precision == "fp16" else {}
+    session = ort.InferenceSession(str(path), options, providers=[(provider, rounding)])
     inputs = session.get_inputs()
 
     def feed(batch: int) -> dict[str, NDArray[Any]] | None:
@@ -116,13 +147,13 @@ def pair_rates(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     out = []
     for row in rows:
         if row["net"] == "standin_a":
-            same = [r for r in rows if r["net"] == "standin_b" and all(r[k] == row[k] for k in ("provider", "threads", "batch"))]
+            setting = {k: row[k] for k in ("device", "precision", "threads", "batch")}
+            same = [r for r in rows if r["net"] == "standin_b" and setting.items() <= r.items()]
             for other in same:
                 total_ms = row["median_ms"] + other["median_ms"]
-                keys = {k: row[k] for k in ("provider", "threads", "batch")}
                 out.append(
                     {
-                        **keys,
+                        **setting,
                         "ms_per_face": total_ms / row["batch"],
                         "cpu_ms_per_face": (row["cpu_ms"] + other["cpu_ms"]) / row["batch"],
                         "faces_per_second": 1000 * row["batch"] / total_ms,

@@ -40,6 +40,47 @@ def reliability(found: dict[str, Any]) -> str:
     return _svg(figure)
 
 
+def memory_over_time(found: dict[str, Any]) -> str:
+    """Memory of a long batch by how many submissions are done."""
+    figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    done = [s["done"] for s in found["samples"]]
+    for key, colour, name in (("total_mb", _INK, "all processes, shared pages once"), ("largest_mb", _WEAK, "largest process")):
+        axes.plot(done, [s[key] for s in found["samples"]], color=colour, linewidth=1.2, label=name)
+    axes.set(xlim=(0, None), ylim=(0, None), xlabel="submissions judged", ylabel="MB")
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.grid(visible=True, linewidth=0.4)
+    return _svg(figure)
+
+
+def speed(found: dict[str, Any]) -> str:
+    """Four pictures of throughput: nets by batch, batches by workers, a submission by the clip's length and by the people in it."""
+    figure = Figure(figsize=(8.4, 5.6), layout="constrained")
+    by_batch, by_workers, by_length, by_faces = figure.subplots(2, 2).ravel()
+    rows = [r for r in found.get("nets", {}).get("rows", ()) if r["threads"] == 1 and r["net"].startswith("face_attack")]
+    for kind in dict.fromkeys((r["net"], r["device"], r["precision"]) for r in rows):
+        own = [r for r in rows if (r["net"], r["device"], r["precision"]) == kind]
+        by_batch.plot([r["batch"] for r in own], [1000 / r["ms_per_picture"] for r in own], "o-", markersize=3, label=" ".join(kind))
+    by_batch.set(xscale="log", xlabel="batch, one thread", ylabel="pictures/s", ylim=(0, None))
+    part = found.get("submission", {})
+    runs = part.get("batch", ())
+    by_workers.plot([r["workers"] for r in runs], [r["once_loaded_per_second"] for r in runs], "o-", color=_INK)
+    by_workers.set(xlabel="worker processes", ylabel="submissions/s", xlim=(0, None), ylim=(0, None))
+    growth = part.get("growth", ())
+    for axes, key, label in ((by_length, "seconds", "length of the clip, s"), (by_faces, "faces", "faces in the clip")):
+        other = "faces" if key == "seconds" else "seconds"
+        own = [r for r in growth if r[other] == growth[0][other]]
+        for name, colour in (("verify", _INK), ("decode", _WEAK)):
+            axes.plot([r[key] for r in own], [r[f"{name}_cpu_ms"] for r in own], "o-", color=colour, label=name)
+        axes.set(xlabel=label, ylabel="CPU ms", xlim=(0, None), ylim=(0, None))
+    for axes in (by_batch, by_length, by_faces):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7, frameon=False)
+    for axes in (by_batch, by_workers, by_length, by_faces):
+        axes.grid(visible=True, linewidth=0.4)
+    return _svg(figure)
+
+
 def _forest(rows: Sequence[tuple[str, dict[str, Any]]], label: str, limits: tuple[float, float]) -> str:
     figure = Figure(figsize=(6.4, 0.8 + 0.28 * max(1, len(rows))), layout="constrained")
     axes = figure.add_subplot()

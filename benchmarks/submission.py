@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -19,6 +20,7 @@ import av
 import cv2
 import numpy as np
 
+from benchmarks.memory import watched
 from benchmarks.timing import rivals
 from kyc_guard import batch, pool
 from kyc_guard.config import Settings
@@ -38,11 +40,17 @@ _ASKED = Challenge(actions=("turn_left", "open_mouth", "blink"), prompts_s=(0.1,
 _READ, _READ_ASKED = "decode the clip as sampled", "asked: decode the clip as sampled"
 
 
-def build(folder: Path, *, seconds: float = 10.0, fps: int = 30, size: tuple[int, int] = (1280, 720)) -> dict[str, Any]:
+def build(
+    folder: Path, *, seconds: float = 10.0, fps: int = 30, size: tuple[int, int] = (1280, 720), faces: int = 1, document: bool = True
+) -> dict[str, Any]:
     """Write a submission: a clip of a face swaying before a camera, and a specimen document that shows the same face.
 
     The clip is like a webcam's: sensor noise, H.264 of 1.6 Mbit/s, a keyframe a second. The face is a photograph, so the outcome
     says nothing; the work is that of any other submission.
+
+    Args:
+        faces: how many people are to be seen; those behind the first are a third of its size.
+        document: whether there is a document.
 
     Returns:
         What was written.
@@ -53,30 +61,36 @@ def build(folder: Path, *, seconds: float = 10.0, fps: int = 30, size: tuple[int
         stream = container.add_stream("libx264", rate=Fraction(fps), options={"preset": "veryfast", "g": str(fps)})
         stream.width, stream.height = size
         stream.pix_fmt, stream.bit_rate = "yuv420p", _BIT_RATE
-        for frame in _swaying(size, count, fps):
+        for frame in _swaying(size, count, fps, faces):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
-    holder = specimen.Holder()
-    (folder / "document.jpg").write_bytes(jpeg(specimen.render(holder, portrait_rgb())))
-    claims = "\n".join(f'{key} = "{value}"' for key, value in holder.claims.items())
-    (folder / "submission.toml").write_text(f'selfie = "selfie.mp4"\ndocument = "document.jpg"\n\n[claims]\n{claims}\n', encoding="utf-8")
+    told = 'selfie = "selfie.mp4"\n'
+    if document:
+        holder = specimen.Holder()
+        (folder / "document.jpg").write_bytes(jpeg(specimen.render(holder, portrait_rgb())))
+        told += 'document = "document.jpg"\n\n[claims]\n' + "".join(f'{key} = "{value}"\n' for key, value in holder.claims.items())
+    (folder / "submission.toml").write_text(told, encoding="utf-8")
     size_bytes = (folder / "selfie.mp4").stat().st_size
     return {
         "clip": f"{size[0]}x{size[1]}, {fps} frames/s, {seconds:g} s, H.264 veryfast, a keyframe a second",
         "frames": count,
         "clip_bytes": size_bytes,
         "clip_mbit_s": 8e-6 * size_bytes / seconds,
-        "document": "specimen passport page, JPEG",
+        "document": "specimen passport page, JPEG" if document else "no document",
     }
 
 
-def _swaying(size: tuple[int, int], count: int, fps: int) -> Iterator[UInt8Array]:
+def _swaying(size: tuple[int, int], count: int, fps: int, faces: int) -> Iterator[UInt8Array]:
     """(H, W, 3) uint8 RGB frames: the portrait over a soft background, moved as a head moves, with fresh noise."""
     width, height = size
     rng = np.random.default_rng(0)
     background = cv2.resize(rng.integers(60, 190, (6, 9, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     portrait = cv2.resize(portrait_rgb(), (round(height * 0.75), height), interpolation=cv2.INTER_AREA)
     background[:, (width - portrait.shape[1]) // 2 :][:, : portrait.shape[1]] = portrait
+    small = cv2.resize(portrait, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA)
+    for i in range(faces - 1):  # left and right in turn, from the bottom upwards
+        top, left = height - (i // 2 + 1) * small.shape[0], (0, width - small.shape[1])[i % 2]
+        background[top:, left:][: small.shape[0], : small.shape[1]] = small
     noises = [rng.normal(0, 3.0, (height, width, 3)).astype(np.int8) for _ in range(8)]
     for i in range(count):
         t = i / fps
@@ -187,6 +201,32 @@ def stages(folder: Path, make: Callable[[Settings], Verifier], settings: Setting
         return rivals(calls, seconds=0.0, least=rounds, warm_up=1)
 
 
+def growth(
+    scratch: Path,
+    make: Callable[[Settings], Verifier],
+    settings: Settings,
+    *,
+    lengths_s: Sequence[float],
+    faces: Sequence[int],
+    rounds: int = 3,
+) -> list[dict[str, Any]]:
+    """How the cost of a submission on one thread grows with the clip's length and with the people in it, beside decoding that clip."""
+    rows = []
+    shapes = [(length_s, 1) for length_s in lengths_s] + [(lengths_s[0], people) for people in faces]
+    with make(settings.model_copy(update={"threads": 1})) as verifier:
+        for seconds, people in dict.fromkeys(shapes):
+            folder = scratch / f"{seconds:g}s_{people}"
+            build(folder, seconds=seconds, faces=people)
+            given = Submission.from_dir(folder)
+            calls: dict[str, Callable[[], object]] = {
+                "decode": partial(decode_all, folder / "selfie.mp4", to_rgb=False),
+                "verify": partial(verifier.verify, given),
+            }
+            times = rivals(calls, seconds=0.0, least=rounds, warm_up=1)
+            rows.append({"seconds": seconds, "faces": people, **{f"{name}_cpu_ms": t["cpu_ms"] for name, t in times.items()}})
+    return rows
+
+
 def liveness_over_decoding(times: Mapping[str, Mapping[str, float]]) -> dict[str, float] | None:
     """CPU time that liveness, injection and challenge add, over that of decoding every frame of the clip.
 
@@ -213,18 +253,19 @@ def in_batch(folder: Path, scratch: Path, settings: Settings, *, count: int, wor
     """Rates of `kyc_guard.batch` over ``count`` copies of the submission: with loading the models, and from each worker's second on."""
     source = scratch / "submissions"
     if not source.exists():
-        for i in range(count):
-            (source / f"{i:05d}").mkdir(parents=True)
-            for file in folder.iterdir():
-                _copy(file, source / f"{i:05d}" / file.name)
+        copies([folder], source, count)
     done_s: list[float] = []
 
     @contextlib.contextmanager
     def clock(_total: int, _done: int) -> Iterator[Callable[[], None]]:
         yield lambda: done_s.append(time.perf_counter())
 
-    summary = batch.run(source, scratch / f"results_{workers}.jsonl", settings=settings, workers=workers, progress=clock)
+    out = scratch / f"results_{workers}.jsonl"
+    with watched(lambda: len(done_s)) as memory:
+        summary = batch.run(source, out, settings=settings, workers=workers, progress=clock)
     loaded = done_s[workers - 1 :]
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    took_ms = [line["took_ms"]["all"] for line in lines if "took_ms" in line]
     return {
         "workers": workers,
         "total": summary.total,
@@ -232,7 +273,17 @@ def in_batch(folder: Path, scratch: Path, settings: Settings, *, count: int, wor
         "took_s": summary.took_s,
         "submissions_per_second": summary.judged / summary.took_s,
         "once_loaded_per_second": (len(loaded) - 1) / (loaded[-1] - loaded[0]) if len(loaded) > 1 else None,
+        "latency_ms": {f"p{q}": float(np.percentile(took_ms, q)) for q in (50, 95, 99)} if took_ms else None,
+        "peak_memory_mb": max((sample.total_mb for sample in memory), default=None),
     }
+
+
+def copies(folders: Sequence[Path], source: Path, count: int) -> None:
+    """``count`` submissions in ``source``, the folders' in turn; hard links where the disk has them."""
+    for i in range(count):
+        (source / f"{i:05d}").mkdir(parents=True)
+        for file in folders[i % len(folders)].iterdir():
+            _copy(file, source / f"{i:05d}" / file.name)
 
 
 def _copy(file: Path, target: Path) -> None:

@@ -1,22 +1,24 @@
 """What judging costs: each net, one face, one whole submission beside only decoding its clip, and batches.
 
-    python -m benchmarks.throughput [--only nets] [--only submission] [--batch 200] [--peer A.onnx]
+    python -m benchmarks.throughput [--quick] [--only nets] [--only submission] [--batch 200] [--price 0.05] [--peer A.onnx]
 
-Writes ``results/throughput.json`` and ``throughput.md``. Rivals are timed in turn in one process and their ratios taken of CPU time,
-so ratios hold on a busy machine and milliseconds do not; the load average stands in the results. Nothing is printed that was not
-measured: without a GPU there is no GPU row, without the onnx package no stand-in for the MiniFASNet pair.
+Writes ``results/throughput.json``, ``throughput.md`` and ``throughput.svg``. Rivals are timed in turn in one process and their ratios
+taken of CPU time, so ratios hold on a busy machine and milliseconds do not; the load average stands in the results. Nothing is printed
+that was not measured: without a GPU there is no GPU row (on a machine with one the same command adds them), without the onnx package no
+stand-in for the MiniFASNet pair.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks import nets, submission
+from benchmarks import nets, roof, submission
+from benchmarks.plots import speed
 from benchmarks.record import RESULTS, Goal, machine, plain, save
 from benchmarks.throughput_page import page
 from kyc_guard.cli import reporting
@@ -24,6 +26,7 @@ from kyc_guard.config import Settings
 from kyc_guard.pipeline import Verifier
 from kyc_guard.pool import default_workers
 from kyc_guard.provenance import identity
+from kyc_guard.reports.evaluation import write_whole
 
 _PARTS = ("nets", "submission")
 _ENOUGH = 50
@@ -33,9 +36,10 @@ _ENOUGH = 50
 @reporting(as_json=False)
 def main(
     *,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute: fewer batch sizes, shorter clips, less repetition.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="nets or submission; both unless given.")] = None,
-    seconds: Annotated[float, typer.Option(help="How long to time each thing.")] = 2.0,
-    threads: Annotated[list[int] | None, typer.Option(help="Threads of the nets (repeatable).")] = None,
+    seconds: Annotated[float, typer.Option(help="How long to time each net and batch size; a submission five times that.")] = 1.0,
+    threads: Annotated[list[int] | None, typer.Option(help="Threads of the nets (repeatable); 1 and one a core unless given.")] = None,
     clip_s: Annotated[float, typer.Option(help="Length of the made clip.")] = 10.0,
     batch: Annotated[int, typer.Option(help="Also judge that many submissions in batches with one worker and with one a core.")] = 0,
     peer: Annotated[list[Path] | None, typer.Option(help="ONNX file of another model, timed like ours (repeatable).")] = None,
@@ -46,27 +50,47 @@ def main(
     parts = only or list(_PARTS)
     if unknown := set(parts) - set(_PARTS):
         raise typer.BadParameter(f"--only {unknown.pop()}: there are {' and '.join(_PARTS)}")
-    settings = Settings()
-    found: dict[str, Any] = {"command": "python -m benchmarks.throughput", "about": identity(settings), "machine": machine()}
+    settings, cores = Settings(), default_workers()
+    batches, lengths_s, faces = [*nets.BATCHES], [2.0, 5.0, 10.0, 20.0], [1, 2, 4]
+    if quick:
+        seconds, clip_s, threads = 0.1, 3.0, [1]
+        batches, lengths_s, faces = [1, 8, 32], [1.0, 3.0], [1, 3]
+    found: dict[str, Any] = {
+        "command": "python -m benchmarks.throughput" + (" --quick" if quick else ""),
+        "about": identity(settings),
+        "machine": machine(),
+    }
     with tempfile.TemporaryDirectory(prefix="kyc-guard-bench-") as scratch:
         if "nets" in parts:
-            found["nets"] = of_nets(settings, Path(scratch), threads=threads or [1], seconds=seconds, peers=peer or [])
+            counts = threads or sorted({1, cores})
+            found["nets"] = of_nets(settings, Path(scratch), threads=counts, batches=batches, seconds=seconds, peers=peer or [])
         if "submission" in parts:
             found["submission"] = of_submission(settings, Path(scratch), clip_s=clip_s, seconds=seconds, batch=batch, price=price)
+            found["submission"]["growth"] = submission.growth(Path(scratch), Verifier, settings, lengths_s=lengths_s, faces=faces)
     found = plain(found)
     found["goals"] = [goal.to_json() for goal in goals(found)]
     save(out, "throughput", found, page(found))
+    write_whole(out / "throughput.svg", speed(found))
     typer.echo(page(found))
 
 
-def of_nets(settings: Settings, scratch: Path, *, threads: list[int], seconds: float, peers: list[Path]) -> dict[str, Any]:
-    """Ours, foreign ones and the stand-in pair; and what one face costs through all views."""
+def of_nets(
+    settings: Settings, scratch: Path, *, threads: list[int], batches: Sequence[int], seconds: float, peers: list[Path]
+) -> dict[str, Any]:
+    """Ours, foreign ones and the stand-in pair; what one face costs through all views; and what the machine can compute at most."""
     pair, written = nets.standins(scratch)
-    rows = nets.sweep([*nets.shipped(settings), *nets.foreign(peers), *pair], threads=threads, seconds=seconds)
+    rows = nets.sweep([*nets.shipped(settings), *nets.foreign(peers), *pair], threads=threads, seconds=seconds, batches=batches)
     with Verifier(settings.model_copy(update={"threads": 1})) as verifier:
         faces = nets.faces(verifier, seconds=seconds)
     about = [{"name": s.path.stem, "parameters": s.parameters, "multiply_adds": s.multiply_adds} for s in written]
-    return {"rows": rows, "faces": faces, "standin": {"nets": about, "pair": nets.pair_rates(rows)} if pair else None}
+    roofs = {str(count): roof.measured(scratch, threads=count, seconds=seconds) for count in threads}
+    return {
+        "rows": rows,
+        "best": nets.best_batches(rows),
+        "faces": faces,
+        "roof": roofs,
+        "standin": {"nets": about, "pair": nets.pair_rates(rows)} if pair else None,
+    }
 
 
 def of_submission(settings: Settings, scratch: Path, *, clip_s: float, seconds: float, batch: int, price: float | None) -> dict[str, Any]:
@@ -91,7 +115,7 @@ def goals(found: Mapping[str, Any]) -> list[Goal]:
     wanted = []
     if part := found.get("nets"):
         clip = {row["faces"]: row for row in part["faces"] if row["kind"] == "clip"}
-        pair = {(p["batch"], p["threads"]): p for p in (part["standin"] or {"pair": []})["pair"] if p["provider"] == nets.PROVIDERS[0]}
+        pair = {(p["batch"], p["threads"]): p for p in (part["standin"] or {"pair": []})["pair"] if p["device"] == "cpu"}
         faster = pair[32, 1]["cpu_ms_per_face"] / clip[32]["cpu_ms_per_face"] if 32 in clip and (32, 1) in pair else None
         ours = [row["share_of_bare"] for row in part["rows"] if not row["net"].startswith("standin")]
         wanted += [
@@ -115,6 +139,7 @@ def goals(found: Mapping[str, Any]) -> list[Goal]:
         if len(runs := part.get("batch", [])) > 1 and runs[0]["total"] >= _ENOUGH:
             speed_up = runs[-1]["once_loaded_per_second"] / runs[0]["once_loaded_per_second"]
             wanted.append(Goal("batch: rate with every core over that of one process", speed_up, 1.7, at_least=True))
+            wanted.append(Goal("batch: memory of all processes at its peak, MB", runs[-1]["peak_memory_mb"], 1500.0, at_least=False))
     return wanted
 
 
