@@ -214,8 +214,8 @@ def cases(clips: Sequence[Talk], kernels: Mapping[str, Float32Array], config: Co
 
 
 def _starts(talk: Talk, window_s: float) -> Sequence[int]:
-    length, step = round(window_s * ENCODED_HZ), round(window_s / 2 * ENCODED_HZ)
-    return range(0, len(talk.encoded) - length + 1, step) if window_s else (0,)
+    length = round(window_s * ENCODED_HZ)
+    return range(0, len(talk.encoded) - length + 1, round(ENCODED_HZ)) if window_s else (0,)
 
 
 def _part(mouth: Mouth, rows: slice) -> Mouth:
@@ -274,18 +274,19 @@ def matrix(made: Sequence[Case]) -> Float64Array:
 
 
 def shares(made: Sequence[Case], scores: Float64Array, point: float) -> dict[str, Any]:
-    """K of n flagged by kind and length of window, with exact intervals for whole clips."""
+    """K of n flagged by kind and length of window, and of all shifts together, with exact intervals as if every case were independent."""
     out: dict[str, Any] = {}
     for window_s in sorted({c.window_s for c in made}):
-        name = f"window_{window_s:g}s" if window_s else "whole_clips"
-        for kind in ("genuine", "swapped", "shifted", "still"):
-            for shift_s in sorted({abs(c.shift_s) for c in made if c.kind == kind}):
-                chosen = [i for i, c in enumerate(made) if (c.kind, c.window_s, abs(c.shift_s)) == (kind, window_s, shift_s)]
-                flagged = int(np.sum(scores[chosen] >= point))
-                row: dict[str, Any] = {"flagged": flagged, "of": len(chosen)}
-                if chosen and not window_s:
-                    row["interval_95"] = list(clopper_pearson(flagged, len(chosen)))
-                out.setdefault(name, {})[kind + (f"_{1000 * shift_s:.0f}ms" if shift_s else "")] = row
+        found: dict[str, list[int]] = {}
+        for i, case in enumerate(made):
+            if case.window_s == window_s:
+                found.setdefault(case.kind, []).append(i)
+                if case.shift_s:
+                    found.setdefault(f"shifted_{1000 * abs(case.shift_s):.0f}ms", []).append(i)
+        rows = out.setdefault(f"window_{window_s:g}s" if window_s else "whole_clips", {})
+        for kind, chosen in sorted(found.items()):
+            flagged = int(np.sum(scores[chosen] >= point))
+            rows[kind] = {"flagged": flagged, "of": len(chosen), "interval_95": list(clopper_pearson(flagged, len(chosen)))}
     return out
 
 

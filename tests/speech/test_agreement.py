@@ -9,7 +9,7 @@ from kyc_guard.faces.mouth import Mouth
 from kyc_guard.speech.agreement import LIPS, Lips, agree, envelope_db, net_input
 from kyc_guard.speech.recording import bandwidth_hz, clipped_share
 
-ACCEPTED_S = (-0.12, 0.10)
+ACCEPTED_S = (-0.10, 0.08)
 
 
 def movement(seconds: float, seed: int) -> np.ndarray:
