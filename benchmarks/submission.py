@@ -75,6 +75,7 @@ def build(
         "clip": f"{size[0]}x{size[1]}, {fps} frames/s, {seconds:g} s, H.264 veryfast, a keyframe a second",
         "frames": count,
         "clip_bytes": size_bytes,
+        "submission_bytes": sum(file.stat().st_size for file in folder.iterdir()),
         "clip_mbit_s": 8e-6 * size_bytes / seconds,
         "document": "specimen passport page, JPEG" if document else "no document",
     }
