@@ -237,7 +237,7 @@ def page(found: Mapping[str, Any]) -> str:
     text += ", ".join(f"{n:,.0f} machines on ({part})" for part, n in sorted(found["saturates_at_machines"].items(), key=lambda i: i[1]))
     text += (
         ". Whatever saturates first is doubled by splitting the source into two manifests with a result file each: submissions have "
-        "nothing in common.\n\n## Inside a machine\n\nWhere the CPU time of a submission goes, each stage called by itself on one thread:\n\n"
+        "nothing in common.\n\n## Inside a machine\n\nWhere the CPU time of a submission goes, each stage by itself on one thread:\n\n"
     )
     stages = sorted(((name, ms) for name, ms in found["stages_cpu_ms"].items() if name != _DECODING), key=lambda item: -item[1])
     total = sum(ms for _, ms in stages)
