@@ -24,7 +24,7 @@ from kyc_guard.calibration import Platt
 from kyc_guard.faces import face_finder, face_square
 from kyc_guard.faces.embedding import MODEL, Embedder, aligned
 from kyc_guard.reports.metrics import clopper_pearson
-from kyc_guard.types import Float32Array, Float64Array, UInt8Array
+from kyc_guard.types import Face, Float32Array, Float64Array, UInt8Array
 from kyc_guard.weights import Weights
 from training.data import ManifestRow, read_manifest
 from training.thresholds import THRESHOLDS, write_table
@@ -73,25 +73,23 @@ def embed_split(data: Path, split: str, embedder: Embedder) -> tuple[Faces, int]
     rows = [r for r in read_manifest(data) if r.split == split and r.label == "bona_fide" and r.source in (*SOURCES, *STRANGERS)]
     rng = np.random.default_rng(0)
     kept: list[ManifestRow] = []
-    clean, worn = [], []
+    clean: list[UInt8Array] = []
+    worn: list[UInt8Array] = []
     for row in rows:
-        chip = central_chip(data / row.path)
-        if chip is not None:
+        image_rgb = np.ascontiguousarray(cv2.imread(str(data / row.path))[:, :, ::-1])
+        face = central_face(image_rgb)
+        if face is not None:
             kept.append(row)
-            clean.append(chip)
-            worn.append(wear(rng, chip))
+            clean.append(aligned(image_rgb, face.landmarks_px))
+            worn.append(wear(rng, clean[-1]))
     faces = Faces(embedder.embed(clean), embedder.embed(worn), np.array([r.subject for r in kept]), np.array([r.source for r in kept]))
     return faces, len(rows) - len(kept)
 
 
-def central_chip(path: Path) -> UInt8Array | None:
+def central_face(image_rgb: UInt8Array) -> Face | None:
     """These collections put the person they name in the middle; bystanders may be larger."""
-    image_rgb = np.ascontiguousarray(cv2.imread(str(path))[:, :, ::-1])
     middle = np.array(image_rgb.shape[1::-1]) / 2
-    faces = face_finder().find(image_rgb)
-    if not faces:
-        return None
-    return aligned(image_rgb, min(faces, key=lambda f: float(np.linalg.norm(np.array(face_square(f)[0]) - middle))).landmarks_px)
+    return min(face_finder().find(image_rgb), key=lambda f: float(np.linalg.norm(np.array(face_square(f)[0]) - middle)), default=None)
 
 
 def pairs(faces: Faces) -> Pairs:

@@ -1,12 +1,13 @@
 """Is the face of the selfie the face of the document, and has it been here under another name? The score is P(another person).
 
 Three pictures may show the holder: the selfie, the portrait in print and, where a chip was read, the portrait in it. Every two are
-compared, each with a reason of its own; the gravest decides. Earlier accounts with one of these faces are named for a person to look at
-(``match_known_face``) and never touch the score.
+compared, each with a reason of its own; the gravest decides. Two further questions are hints for a person and never touch the score: a
+portrait that seems to lie in between two people (``match_morph_suspected``) and earlier accounts with this face (``match_known_face``).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from kyc_guard.calibration import Platt
-from kyc_guard.config import Limits
+from kyc_guard.config import Limits, Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.documents.chip import chip_portrait
 from kyc_guard.documents.geometry import straight_page
@@ -24,6 +25,7 @@ from kyc_guard.errors import ConfigError
 from kyc_guard.face_index import FaceIndex, configured_index
 from kyc_guard.faces import face_finder
 from kyc_guard.faces.embedding import MODEL, Embedder, aligned, best_faces, distance, together
+from kyc_guard.faces.shape import shape_gap
 from kyc_guard.types import Evidence, Face, Float32Array, Modality, Reason, Signal, UInt8Array
 
 _PAIRS = {
@@ -46,6 +48,31 @@ class Portrait(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class MorphHint:
+    """P(the portrait is a morph of the person in front of the camera and another), from the two faces' distance and shapes.
+
+    A weak hint: see [morph.validation_held_out] of thresholds.toml for what it finds.
+    """
+
+    distance: float
+    shape: float
+    offset: float
+    suspected_from: float
+
+    @classmethod
+    def load(cls, thresholds: Thresholds) -> Self:
+        weights = thresholds.table("morph").get("weights", {})
+        try:
+            distance, shape, offset = (float(weights[name]) for name in ("distance", "shape", "offset"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{thresholds.path}: [morph.weights] lacks {error}. Remedy: python -m training.morph") from error
+        return cls(distance, shape, offset, thresholds.point("morph", "suspected"))
+
+    def __call__(self, distance: float, shape_gap: float) -> float:
+        return 1.0 / (1.0 + math.exp(-(self.distance * distance + self.shape * shape_gap + self.offset)))
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """Mean distance to the best selfie frames, weighted by their quality, calibrated."""
 
@@ -54,6 +81,7 @@ class Match:
     """Score at the operating point ``fmr_1e3``: above it, one impostor pair in a thousand lies below."""
     different_from: float
     """Score at ``fnmr_1e2``: one genuine pair in a hundred lies above."""
+    morph: MorphHint
     embedder: Embedder
     min_portrait_px: float
     min_selfie_px: float
@@ -75,6 +103,7 @@ class Match:
             platt=Platt.from_table(table, "match"),
             unsure_from=bundle.thresholds.point("match", "fmr_1e3"),
             different_from=bundle.thresholds.point("match", "fnmr_1e2"),
+            morph=MorphHint.load(bundle.thresholds),
             embedder=Embedder(net),
             min_portrait_px=bundle.policy.gate("match_min_portrait_px"),
             min_selfie_px=bundle.policy.gate("match_min_selfie_px"),
@@ -123,6 +152,16 @@ class Match:
                 reasons.append(Reason(_DIFFERENT[pair], f"{_PAIRS[pair]} show two persons"))
             elif score >= self.unsure_from:
                 reasons.append(Reason("match_uncertain", f"{_PAIRS[pair]} have too little likeness to tell"))
+        morphs = {
+            name: self.morph(distances[f"{name}_selfie"], shape_gap(p.face.landmarks_px, shown[0].face.landmarks_px))
+            for name, p in portraits.items()
+        }
+        facts["morph"] = {name: round(p, 3) for name, p in morphs.items()}
+        reasons += [
+            Reason("match_morph_suspected", f"the {name} portrait may lie in between two people")
+            for name, p in morphs.items()
+            if p >= self.morph.suspected_from
+        ]
         return Signal(
             detector=self.name,
             version=self.version,

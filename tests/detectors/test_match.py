@@ -17,14 +17,15 @@ from made_passport_chips import dg2
 from skimage import data
 
 from kyc_guard.calibration import Platt
-from kyc_guard.config import Limits, Settings
-from kyc_guard.detectors.match import Match
+from kyc_guard.config import Limits, Settings, Thresholds
+from kyc_guard.detectors.match import Match, MorphHint
 from kyc_guard.detectors.protocol import Bundle, Detector
 from kyc_guard.documents.specimen import Holder, render
 from kyc_guard.errors import ConfigError
 from kyc_guard.face_index import Chance, FaceIndex
 from kyc_guard.faces import face_finder, track_faces
 from kyc_guard.faces.embedding import SIDE_PX, Embedder, aligned, best_faces, distance, together
+from kyc_guard.faces.shape import shape_gap
 from kyc_guard.types import Clip, ContainerFacts, Evidence, Face, FaceTrack, Float32Array, Submission, UInt8Array
 
 PORTRAIT = np.ascontiguousarray(data.astronaut()[0:300, 80:360])
@@ -62,6 +63,7 @@ def _match(selfies: Sequence[float], portraits: Sequence[float] = (0.0,), **chan
         platt=Platt(20.0, -12.0),
         unsure_from=0.4,
         different_from=0.9,
+        morph=MorphHint(distance=10.0, shape=0.0, offset=-10.0, suspected_from=0.95),
         embedder=cast("Embedder", FakeEmbedder(selfies, portraits)),
         min_portrait_px=48,
         min_selfie_px=64,
@@ -219,6 +221,28 @@ def test_the_applicants_own_account_is_no_duplicate(evidence: Evidence) -> None:
 def test_a_portrait_that_belongs_to_another_account_is_said_apart_from_the_selfie(evidence: Evidence) -> None:
     signal = _match([1.0] * 3, (0.0,), index=_index(**{"a-9": 0.0}))(evidence)
     assert [r.detail.split(":")[0] for r in signal.reasons if r.code == "match_known_face"] == ["print"]
+
+
+def test_a_suspected_morph_is_said_and_leaves_the_score(evidence: Evidence) -> None:
+    calm, wary = (MorphHint(distance=10.0, shape=0.0, offset=-3.0, suspected_from=limit) for limit in (0.9, 0.1))
+    signals = [_match([0.3] * 3, morph=hint)(evidence) for hint in (calm, wary)]
+    assert [[r.code for r in s.reasons] for s in signals] == [[], ["match_morph_suspected"]]
+    assert signals[0].score == signals[1].score
+    assert signals[0].facts["morph"] == {"print": pytest.approx(0.5, abs=1e-2)}
+
+
+def test_the_shape_of_a_face_is_the_same_from_every_side(face: Face) -> None:
+    turn, _ = cv2.Rodrigues(np.array([0.1, 0.4, -0.2]))
+    turned = 1.7 * face.landmarks_px @ turn.T.astype(np.float32) + np.float32(30)
+    assert shape_gap(face.landmarks_px, turned) == pytest.approx(0.0, abs=1e-4)
+    fuller = face.landmarks_px * np.array([1.1, 1.0, 1.0], np.float32)
+    assert shape_gap(face.landmarks_px, fuller) > 0.02
+    assert shape_gap(face.landmarks_px, face.landmarks_px[:, ::1] * 0) == pytest.approx(1.0)
+
+
+def test_thresholds_without_morph_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training\.morph"):
+        MorphHint.load(Thresholds({"morph": {"weights": {"distance": 1.0}}}, "", Path("thresholds.toml")))
 
 
 def test_no_embedding_leaves_the_detector(evidence: Evidence) -> None:
