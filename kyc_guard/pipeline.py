@@ -63,6 +63,8 @@ class Verifier:
         weights = self.bundle.weights
         self.models: Mapping[str, str] = MappingProxyType({name: weights.get(name).sha256 for name in weights.names()})
         """Model name -> sha256 of its verified file."""
+        providers = sorted({net.provider for net in self.bundle.nets.values()})
+        self._software = MappingProxyType({**software(), "nets": f"{' and '.join(providers) or 'none'}, {self.settings.precision}"})
         self._pool = ThreadPoolExecutor(self.settings.threads - 1, "kyc-guard") if self.settings.threads > 1 else None
 
     def verify(self, submission: Submission) -> Decision:
@@ -106,7 +108,7 @@ class Verifier:
             declared_sha256=declared_sha256(evidence.submission, inputs),
             judged_on=evidence.judged_on,
             sampling=MappingProxyType(self.settings.sampling.model_dump()),
-            software=software(),
+            software=self._software,
             took_ms={"all": (time.perf_counter() - started) * 1000, **{name: answer.took_ms for name, answer in answers.items()}},
         )
 

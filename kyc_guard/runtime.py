@@ -25,7 +25,8 @@ _WANTED: Mapping[str, tuple[str, ...]] = {
     "tensorrt": (TENSORRT, CUDA, CPU),
     "auto": (CUDA, CPU),  # TensorRT spends minutes on building an engine for every machine: it has to be asked for
 }
-_NEEDS = {CUDA: "an NVIDIA driver and pip install 'kyc-guard[gpu]'", TENSORRT: "TensorRT's libraries and pip install 'kyc-guard[gpu]'"}
+_INSTALL = "pip install --force-reinstall --no-deps onnxruntime-gpu"  # it writes over the package onnxruntime, which has no GPU
+_NEEDS = {CUDA: f"an NVIDIA driver and {_INSTALL}", TENSORRT: f"TensorRT's libraries and {_INSTALL}"}
 
 
 class Net:
@@ -51,6 +52,8 @@ class Net:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # Memory kept from call to call costs every worker 50 MB and, with portions this small, saves no time.
+        options.enable_cpu_mem_arena = False
         # Spinning threads steal the cores from decoders in the same process.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.weight, self._batch = weight, batch

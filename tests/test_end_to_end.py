@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,43 @@ def test_decisions_replay_bit_for_bit_in_a_new_process_with_one_thread_and_with_
     decisions.write_text("".join(json.dumps(judge(verifier, built / name).to_json()) + "\n" for name in names), encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", _REPLAY, decisions, built], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [f"{threads} {name} True ()" for threads in (1, 3) for name in names]
+
+
+@pytest.mark.parametrize("how", ["portions of the nets", "workers", "ray"])
+def test_results_depend_neither_on_portions_nor_on_workers_nor_on_the_engine(
+    verifier: Verifier, built: Path, tmp_path: Path, how: str
+) -> None:
+    if how == "ray" and find_spec("ray") is None:
+        pytest.skip("the extra ray is absent")
+    names = ("photo-instead-of-video", "frozen-frame")
+    alone = {name: judge(verifier, built / name).to_json() for name in names}
+    if how.startswith("portions"):
+        with Verifier(Settings(net_batch=5)) as other:
+            found = {name: judge(other, built / name).to_json() for name in names}
+    else:
+        for name in names:
+            (tmp_path / "in").mkdir(exist_ok=True)
+            shutil.copytree(built / name, tmp_path / "in" / name)
+        out = tmp_path / "out.jsonl"
+        how_many = ["--engine", "ray", "--workers", "1"] if how == "ray" else ["--workers", "2"]
+        command = [
+            sys.executable,
+            "-c",
+            "from kyc_guard.cli import app; app()",
+            "batch",
+            str(tmp_path / "in"),
+            "--out",
+            str(out),
+            *how_many,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found = {row["submission"]: row for row in map(json.loads, out.read_text(encoding="utf-8").splitlines())}
+    assert {name: row["outcome"] for name, row in found.items()} == {name: row["outcome"] for name, row in alone.items()}
+    for name in names:
+        assert found[name]["score"] == pytest.approx(alone[name]["score"], abs=1e-6)
+        scores = ({s["detector"]: s["score"] for s in row["signals"]} for row in (found[name], alone[name]))
+        assert next(scores) == pytest.approx(next(scores), abs=1e-6)
 
 
 def test_the_doctor_finds_nothing_wrong() -> None:

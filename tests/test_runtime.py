@@ -106,7 +106,7 @@ class Sessions:
     [
         ("cpu", {"there": f"{TENSORRT} {CUDA}"}, CPU, ""),
         ("cuda", {"there": CUDA}, CUDA, ""),
-        ("cuda", {"there": ""}, CPU, r"CUDAExecutionProvider is not in this ONNX Runtime: .*kyc-guard\[gpu\]"),
+        ("cuda", {"there": ""}, CPU, r"CUDAExecutionProvider is not in this ONNX Runtime: .* onnxruntime-gpu"),
         ("cuda", {"there": CUDA, "raising": CUDA}, CPU, "CUDAExecutionProvider does not start .no driver"),
         ("cuda", {"there": CUDA, "giving_way": CUDA}, CPU, "CUDAExecutionProvider does not start: it needs an NVIDIA driver"),
         ("tensorrt", {"there": f"{TENSORRT} {CUDA}"}, TENSORRT, ""),
