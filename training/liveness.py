@@ -1,7 +1,8 @@
 """Train, judge and export the liveness net.
 
 python -m training.liveness clips      make the clips (an hour on one core; resumable)
-python -m training.liveness report     out of source on train, validation, ablation, the shortcut baseline
+python -m training.liveness report     out of source on train, validation, what ships at its points
+python -m training.liveness ablation   with and without each group of figures; the shortcut baseline
 python -m training.liveness export     fit on train, write weights, manifest and thresholds
 python -m training.liveness variants   a hundred of each attack that must never be missed, judged by what ships (resumable)
 python -m training.liveness fused      with the scores of the face-attack nets that ship
@@ -18,10 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from torch import Tensor, nn
 
 from kyc_guard.calibration import either
 from kyc_guard.config import Policy, Settings, Thresholds
@@ -33,6 +32,7 @@ from training.__main__ import CACHE, CONFIGS, DATA
 from training.discriminant import FAMILIES, LIVE_PAIRS, SHOWN, Array, Discriminant, Weighing, family_of, fit, platt, type_of
 from training.liveness_clips import STREAM_ATTACKS, ClipRow
 from training.liveness_figures import Table, balance, measure, measure_face_attack, measure_stills, measure_streams
+from training.liveness_onnx import Exported, write_onnx
 from training.thresholds import write_table
 
 SHORTCUTS = ("width", "height", "rate", "bytes a pixel", "brightness", "face size")
@@ -124,42 +124,6 @@ def joined(logits: Array) -> Array:
     return np.asarray(np.logaddexp.reduce(logits, axis=1))
 
 
-class Exported(nn.Module):
-    """The discriminants as ONNX runs them.
-
-    Input ``figures`` (N, F) float32, NaN where a figure could not be measured. Outputs: ``logit`` (N,); ``groups`` (N, groups), what each
-    group of figures contributes to the family that speaks; ``species`` (N, species) probabilities.
-    """
-
-    centre: Tensor
-    scale: Tensor
-    mean: Tensor
-    weights: Tensor
-    bias: Tensor
-    masked: Tensor
-    kinds: Tensor
-    rarity: Tensor
-
-    def __init__(self, families: Discriminant, species: Discriminant, belongs: Array) -> None:
-        super().__init__()
-        masked = families.weights[:, :, None] * belongs[:, None, :]
-        self.cut = families.cut
-        for name, values in (
-            ("centre", families.centre), ("scale", families.scale), ("mean", families.mean), ("weights", families.weights),
-            ("bias", families.bias), ("masked", masked.reshape(len(belongs), -1)), ("kinds", species.weights), ("rarity", species.bias),
-        ):  # fmt: skip
-            self.register_buffer(name, torch.from_numpy(np.asarray(values, np.float32)))
-        self.shape = masked.shape[1:]
-
-    def forward(self, figures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        z = (figures - self.centre) / self.scale
-        z = torch.where(torch.isnan(z), torch.zeros_like(z), z).clamp(-self.cut, self.cut) - self.mean
-        heads = z @ self.weights + self.bias
-        parts = (z @ self.masked).reshape(-1, *self.shape)
-        spoken = (heads.softmax(dim=1)[:, :, None] * parts).sum(dim=1)
-        return heads.logsumexp(dim=1), spoken, (z @ self.kinds + self.rarity).softmax(dim=1)
-
-
 def export(material: Material, cache: Path, config: Config) -> None:
     """Fit on train, calibrate out of source on train and calibration people, write weights, manifest and thresholds."""
     how = config.weighing
@@ -180,7 +144,7 @@ def export(material: Material, cache: Path, config: Config) -> None:
     spoken = (voice[:, :, None] * parts * slopes[:, None]).sum(axis=1)[~attack]
     findings = _findings(cache, rows, Policy.load(Settings().policy_path))
     path = WEIGHTS / "liveness.onnx"
-    _write_onnx(net, path, material.table.figures)
+    write_onnx(net, path, material.table.figures)
     command = "python -m training.liveness export"
     table = {
         "command": command,
@@ -210,8 +174,12 @@ def _findings(cache: Path, rows: Sequence[ClipRow], policy: Policy) -> dict[str,
 
 
 def fired_findings(cache: Path, rows: Sequence[ClipRow], policy: Policy) -> NDArray[np.bool_]:
-    """(N, 2) whether a clip is frozen, whether it is looped, by the policy's limits."""
-    return measure_streams(cache, rows) > (policy.gate("liveness_max_frozen_s"), policy.gate("liveness_max_return"))
+    """(N, 2) whether a clip is frozen, whether it is looped, by the policy's limits; not asked of attacks that repeat nothing."""
+    fired = np.zeros((len(rows), 2), np.bool_)
+    asked = [i for i, r in enumerate(rows) if not r.is_attack or r.attack_type == "replay"]
+    limits = policy.gate("liveness_max_frozen_s"), policy.gate("liveness_max_return")
+    fired[asked] = measure_streams(cache, [rows[i] for i in asked]) > limits
+    return fired
 
 
 def _shipped(material: Material, families: Discriminant, slope: float, offset: float, points: Mapping[str, float]) -> dict[str, float]:
@@ -229,19 +197,6 @@ def _shipped(material: Material, families: Discriminant, slope: float, offset: f
         "bona_fide_clips": float((~attack).sum()),
         "attack_clips": float((attack & judged).sum()),
     }
-
-
-def _write_onnx(net: nn.Module, path: Path, figures: NDArray[np.float32]) -> None:
-    """Write ``path``; raises ValueError if ONNX and torch differ by more than 1e-3."""
-    names = ["logit", "groups", "species"]
-    axes = {n: {0: "batch"} for n in ("figures", *names)}
-    probe = (torch.from_numpy(figures[:3]),)
-    torch.onnx.export(net, probe, str(path), input_names=["figures"], output_names=names, dynamic_axes=axes, opset_version=17, dynamo=False)
-    got = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(["logit"], {"figures": figures})[0]
-    with torch.inference_mode():
-        difference = float(np.abs(got - net(torch.from_numpy(figures))[0].numpy()).max())
-    if difference > 1e-3:
-        raise ValueError(f"{path}: ONNX differs from torch by {difference:.2e}")
 
 
 def summary(rows: Sequence[ClipRow], logits: Array) -> dict[str, str]:
@@ -295,12 +250,18 @@ def report(material: Material, cache: Path, config: Config) -> None:
     print("\n== the shipped net and its findings: called an attack at the review point, at the reject point")
     for name, value in called(table, cache).items():
         print(f"{name:45s} {value}")
+
+
+def ablation(material: Material, cache: Path, config: Config) -> None:
+    """Print each group's worth, alone and missing; a dozen times the work of `report`."""
+    del cache
+    how = config.weighing
+    train, held = (material.take(m) for m in (~material.table.where(split="validation"), material.table.where(split="validation")))
     everything = {
         "all figures": POOLED_NAMES,
         **{f"without {g}": tuple(n for n in POOLED_NAMES if n not in members) for g, members in GROUPS.items()},
         **{f"{g} alone": members for g, members in GROUPS.items()},
     }
-    print("\n== ablation: each family's own direction; out of source / validation")
     for what, names in everything.items():
         print(f"{what:20s} {_own(train.only(names), held.only(names), how)}")
     bare = [Material(replace(m.table, figures=m.table.shortcuts), m.stills[:, :0], SHORTCUTS) for m in (train, held)]
@@ -371,9 +332,12 @@ def fused(material: Material, cache: Path, config: Config) -> None:
                 print(f"{name:45s} {value}")
 
 
+STEPS = {"report": report, "ablation": ablation, "export": export, "fused": fused}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("clips", "report", "export", "variants", "fused"))
+    parser.add_argument("step", choices=("clips", *STEPS, "variants"))
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--cache", type=Path, default=CACHE / "liveness" / "clips")
     parser.add_argument("--config", type=Path, default=CONFIGS / "liveness.toml")
@@ -389,7 +353,7 @@ def main() -> None:
         judge_variants(args.data, args.cache.parent / "variants", args.draws)
         return
     material = Material(measure(args.cache), measure_stills(args.data, args.cache.parent))
-    {"report": report, "export": export, "fused": fused}[args.step](material, args.cache, config)
+    STEPS[args.step](material, args.cache, config)
 
 
 if __name__ == "__main__":
