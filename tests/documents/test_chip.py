@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -56,6 +57,19 @@ def test_a_genuine_chip_has_nothing_against_it(trust: TrustList, signing: made.S
     assert (chip.zone.format, chip.zone.lines, chip.zone.failed_checks) == (layout, zone(Holder(), layout), ())
     assert chip.portrait_rgb is not None
     assert chip.portrait_rgb.shape == (120, 90, 3)
+
+
+@pytest.mark.parametrize("kind", ["rsa", "pss", "SECP256R1", "SECP521R1", "BRAINPOOLP384R1"])
+def test_a_valid_chain_is_followed_within_fifty_milliseconds(tmp_path: Path, kind: str) -> None:
+    country = made.Authority(kind=kind)
+    trust = TrustList.load(made.trust_folder(tmp_path, country, revocation_list=country.revoke(99)))
+    files = made.chip_files(made.Signing(country, kind=kind))
+    took_s = []
+    for _ in range(5):
+        started = time.process_time()
+        assert _read(files, trust).reasons == ()
+        took_s.append(time.process_time() - started)
+    assert min(took_s) <= 0.05, f"{min(took_s) * 1000:.1f} ms of one core"
 
 
 @pytest.mark.parametrize("kind", ["rsa", "pss", "SECP521R1", "BRAINPOOLP384R1"])
