@@ -130,7 +130,12 @@ def goals(found: Mapping[str, Any]) -> list[Goal]:
         most = max((name for name in times if name.startswith("verify")), key=lambda name: int(name.rsplit(" ", 1)[1]))
         wanted += [
             Goal(f"one submission, {most}: ms", times[most]["median_ms"], 1500.0, at_least=False),
-            Goal("one submission on one thread over decoding its clip", part["whole"]["ratio_to_decoding"], 2.0, at_least=False),
+            Goal(
+                f"one submission, {most}: wall time over decoding its clip on one",
+                part["whole"]["ratio_to_decoding_wall"],
+                2.0,
+                at_least=False,
+            ),
             *(
                 Goal(f"liveness, challenge and injection over decoding the clip, session {kind}", ratio, 0.6, at_least=False)
                 for kind, ratio in (part["liveness"] or {}).items()

@@ -92,7 +92,10 @@ def _submission(part: Mapping[str, Any]) -> str:
     verify_s = whole["times"]["verify, threads 1"]["median_ms"] / 1000
     text += f"One thread judges {1 / verify_s:.2f} submissions or {made['frames'] / verify_s:.0f} frames of video a second. "
     text += f"The outcome ({whole['outcome']}) says nothing: the face is a photograph.\n\n"
-    text += times(whole["times"]) + "Stages, one thread, each called by itself:\n\n" + times(part["stages"])
+    text += times(whole["times"]) + "Stages inside one call, one thread, each without those inside it (`kyc-guard verify --profile`):\n\n"
+    inside = ((s["stage"], s["calls"], number(s["wall_ms"], 1), number(s["cpu_ms"], 1)) for s in whole["profile"]["stages"])
+    text += table(("stage", "calls", "ms", "CPU ms"), inside)
+    text += "Stages, one thread, each called by itself:\n\n" + times(part["stages"])
     if runs := part.get("batch"):
         header = (
             "workers",

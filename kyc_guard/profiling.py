@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kyc_guard.config import Settings
-from kyc_guard.detectors.protocol import Detector
 from kyc_guard.pipeline import Verifier
 from kyc_guard.stages import Stage, counted
 from kyc_guard.types import Submission
@@ -16,7 +15,7 @@ from kyc_guard.types import Submission
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Medians over several calls, after one that loads what is loaded on first use."""
+    """Of several calls the one in the middle, after one that loads what is loaded on first use."""
 
     stages: Mapping[str, Stage]
     """On one thread; ``rest`` is what belongs to no other stage."""
@@ -33,21 +32,21 @@ class Profile:
         return {"stages": stages, "wall_ms": {str(n): round(ms, 1) for n, ms in self.wall_ms.items()}, "cpu_ms": round(self.cpu_ms, 1)}
 
 
-def profile(submission: Submission, settings: Settings, *, detectors: Sequence[type[Detector]] | None = None, rounds: int = 3) -> Profile:
+def profile(submission: Submission, settings: Settings, *, make: Callable[[Settings], Verifier] = Verifier, rounds: int = 3) -> Profile:
     """Judge ``submission`` again and again, stage by stage on one thread, and whole on as many as ``settings`` allow.
 
     Raises:
         InputError: as `Verifier.verify`.
     """
     runs: list[dict[str, Stage]] = []
-    with Verifier(settings.model_copy(update={"threads": 1}), detectors=detectors) as verifier:
+    with make(settings.model_copy(update={"threads": 1})) as verifier:
         wall_ms = {1: _waited_ms(verifier, submission, rounds)}
         for _ in range(rounds):
             with counted() as stages:
                 verifier.verify(submission)
             runs.append(stages)
     if settings.threads > 1:
-        with Verifier(settings, detectors=detectors) as verifier:
+        with make(settings) as verifier:
             wall_ms[settings.threads] = _waited_ms(verifier, submission, rounds)
     middle = sorted(runs, key=lambda stages: sum(s.cpu_ms for s in stages.values()))[rounds // 2]
     return Profile(middle, wall_ms, sum(s.cpu_ms for s in middle.values()))
