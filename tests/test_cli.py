@@ -71,6 +71,18 @@ def test_a_missing_document_exits_with_retry(judge: Any, inbox: Path) -> None:
     assert run("verify", inbox).exit_code == 10
 
 
+def test_verify_says_where_the_time_goes_when_asked(judge: Any, inbox: Path) -> None:
+    judge()
+    found = json.loads(run("verify", inbox, "--profile", "--json").stdout)
+    costs = found["profile"]
+    assert {"decode", "find faces", "face_attack", "document", "rest"} <= {row["stage"] for row in costs["stages"]}
+    assert costs["cpu_ms"] == pytest.approx(sum(row["cpu_ms"] for row in costs["stages"]), abs=1.0)
+    assert "1" in costs["wall_ms"]
+    assert "profile" not in json.loads(run("verify", inbox, "--json").stdout)
+    shown = run("verify", inbox, "--profile")
+    assert (shown.exit_code, "find faces" in shown.stdout, "threads 1" in shown.stdout) == (0, True, True)
+
+
 def test_verify_prints_a_table_with_scores_reasons_and_what_the_applicant_is_told(judge: Any, inbox: Path) -> None:
     judge(0.95)
     result = run("verify", inbox)

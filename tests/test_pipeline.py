@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,27 @@ def test_more_threads_give_the_same_decision_and_the_same_errors(tmp_path: Path)
         assert {**one.verify(sent).to_json(), "took_ms": 0} == {**more.verify(sent).to_json(), "took_ms": 0}
         with pytest.raises(UnreadableError, match="a1: selfie"):
             more.verify(Submission(id="a1", selfie=b"x", document=(BLANK_RGB,)))
+
+
+def test_two_threads_answer_two_questions_at_once(tmp_path: Path) -> None:
+    together = threading.Barrier(2, timeout=20)
+    both = [fake(name, lambda _: together.wait() / 10, Modality.FACE) for name in ("face_attack", "document")]
+    settings = settings_in(tmp_path).model_copy(update={"threads": 2})
+    with Verifier(settings, detectors=both) as verifier:
+        decision = verifier.verify(Submission(id="a1", selfie=FACE_RGB))
+    assert [s.detector for s in decision.signals] == ["face_attack", "document"]
+    assert {s.score for s in decision.signals} == {0.0, 0.1}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_detector_that_fails_on_any_thread_fails_the_call(tmp_path: Path, threads: int) -> None:
+    def broken(_: Evidence) -> float:
+        raise RuntimeError("broken")
+
+    settings = settings_in(tmp_path).model_copy(update={"threads": threads})
+    for detectors in (usual(broken), (usual()[0], fake("document", broken, Modality.DOCUMENT))):
+        with Verifier(settings, detectors=detectors) as verifier, pytest.raises(RuntimeError, match="broken"):
+            verifier.verify(Submission(id="a1", selfie=FACE_RGB, document=(BLANK_RGB,)))
 
 
 @pytest.mark.parametrize("needs", [(), (Modality.DOCUMENT, Modality.FACE), (Modality.CLIP,), (Modality.FACE,)])
