@@ -33,7 +33,7 @@ def _photo(rng: Rng, frames_rgb: UInt8Array, landmarks_px: Float32Array) -> UInt
     return np.repeat(frames_rgb[[int(rng.integers(len(frames_rgb)))]], len(frames_rgb), axis=0)
 
 
-def _disguised(
+def disguised(
     rng: Rng, frames_rgb: UInt8Array, landmarks_px: Float32Array, *, stream: Callable[[Rng, UInt8Array, Float32Array], UInt8Array]
 ) -> UInt8Array:
     """The stream with a camera's noise and exposure made up for it."""
@@ -93,7 +93,7 @@ def _planned(row: ManifestRow, stem: str, draw: int) -> Iterator[tuple[ClipRow, 
     for name, attack in STREAMS.items():
         shown, apply = name, attack.apply
         if draw % 2:
-            shown, apply = f"{name}, disguised", partial(_disguised, stream=attack.apply)
+            shown, apply = f"{name}, disguised", partial(disguised, stream=attack.apply)
         yield _attacked(real, shown, attack), replace(attack, apply=apply)
     flat = _BY_NAME[_PRINTS[draw % len(_PRINTS)]]
     yield _attacked(real, "planar print", flat), flat

@@ -10,6 +10,7 @@ clips: as they are, with one word changed, and with another clip's words. FOLDER
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import random
@@ -27,7 +28,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from kyc_guard.calibration import Platt
-from kyc_guard.config import Limits, Policy, Sampling, Settings
+from kyc_guard.config import Limits, Policy, Sampling, Settings, Thresholds
 from kyc_guard.detectors.phrase import Margins
 from kyc_guard.faces.following import follow_face
 from kyc_guard.faces.mouth import Mouth
@@ -73,7 +74,7 @@ class Case:
 
 def utterances(data: Path, config: Mapping[str, Any]) -> list[Spoken]:
     """The shared clips whose words are known."""
-    rows = {row.path: row for row in read_manifest(data)}
+    rows, known = {row.path: row for row in read_manifest(data)}, timed_words(data / "words.csv")
     listener, limits = Listener(ear()), Limits()
     clips = []
     for entry in config["clips"]:
@@ -82,7 +83,7 @@ def utterances(data: Path, config: Mapping[str, Any]) -> list[Spoken]:
         if audio is None:
             raise ValueError(f"{path} has no sound")
         clip = read_clip(path, Sampling(frames=1, burst_frames=0, motion_hz=25.0), limits)
-        words = tuple(entry["text"].split())
+        words = tuple(entry["text"].split()) if "text" in entry else known[entry["path"]]
         loud = np.flatnonzero(ear().speech(audio) > 0.5) * 0.032
         spans = np.clip(listener.spans_s(audio, words), loud[0] - 0.1, loud[-1] + 0.1)
         clips.append(
@@ -97,6 +98,15 @@ def utterances(data: Path, config: Mapping[str, Any]) -> list[Spoken]:
             )
         )
     return clips
+
+
+def timed_words(path: Path) -> dict[str, tuple[str, ...]]:
+    """The words of every clip that the data itself has word times of."""
+    said: dict[str, list[str]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            said.setdefault(row["path"], []).append(row["word"])
+    return {clip: tuple(w for w in words if w != "sil") for clip, words in said.items()}
 
 
 def espoken(words: Sequence[str], voice: str, chance: random.Random) -> Float32Array:
@@ -136,16 +146,44 @@ def held_against(recordings: Iterator[tuple[Float32Array, tuple[str, ...]]], par
 def cut(clips: Sequence[Spoken]) -> Iterator[Trial]:
     """Six-word pieces of the shared clips against their own words, one changed, and the words of other clips."""
     chance = random.Random("cut")
-    whole = [(c, i) for c in clips for i in range(0, len(c.words) - _PHRASE_WORDS + 1, 3)]
+    whole = [(c, i) for c in clips for i in _firsts(c)]
     for clip, first in whole:
-        words, spans = clip.words[first : first + _PHRASE_WORDS], clip.spans_s[first : first + _PHRASE_WORDS]
-        audio = clip.audio[max(0, round((spans[0][0] - 0.05) * AUDIO_RATE_HZ)) : round((spans[-1][1] + 0.05) * AUDIO_RATE_HZ)]
+        words, audio = _piece(clip, first)
         part = f"clips {clip.split}"
         yield Trial(part, "right", audio, words)
         yield Trial(part, "changed", audio, changed(words, language(), chance))
         elsewhere = [(c, i) for c, i in whole if not set(c.words[i : i + _PHRASE_WORDS]) & set(words)]
         for other, at in chance.sample(elsewhere, min(_WRONG, len(elsewhere))):
             yield Trial(part, "wrong", audio, other.words[at : at + _PHRASE_WORDS])
+
+
+def pairings(clips: Sequence[Spoken], fit_margin: float, limit: float) -> dict[str, Any]:
+    """Six-word pieces against the words of every piece of another person's clip without a common word: how many such pairings could
+    pass at all, for no phrase's margin is more than its fit allows.
+    """
+    listener, passed, tried, people = Listener(ear()), 0, 0, set()
+    for clip in clips:
+        others = [_piece(c, i)[0] for c in clips if c.person != clip.person for i in _firsts(c)]
+        for first in _firsts(clip):
+            words, audio = _piece(clip, first)
+            elsewhere = sorted({o for o in others if not set(o) & set(words)})
+            fits = listener.fits(audio, elsewhere)
+            passed, tried = passed + sum(fit + fit_margin > limit for fit in fits), tried + len(fits)
+            people.add(clip.person)
+    low, high = clopper_pearson(passed, tried)
+    return {"could_pass": passed, "of": tried, "low": low, "high": high, "people": len(people)}
+
+
+def _firsts(clip: Spoken) -> range:
+    """Where the pieces of a clip begin."""
+    return range(0, len(clip.words) - _PHRASE_WORDS + 1, 3)
+
+
+def _piece(clip: Spoken, first: int) -> tuple[tuple[str, ...], Float32Array]:
+    """Six words of a clip, and their sound."""
+    words, spans = clip.words[first : first + _PHRASE_WORDS], clip.spans_s[first : first + _PHRASE_WORDS]
+    start_s, end_s = max(0.0, spans[0][0] - 0.05), spans[-1][1] + 0.05
+    return words, clip.audio[round(start_s * AUDIO_RATE_HZ) : round(end_s * AUDIO_RATE_HZ)]
 
 
 def heard(trial: Trial, how: Mapping[str, Any]) -> Case:
@@ -224,9 +262,16 @@ def main() -> None:
     parser.add_argument("--spoken", type=Path, help="Folder of recordings named by their words; only reported.")
     parser.add_argument("--cases", type=Path, help="JSON to write every trial's outcome to.")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--pairings", action="store_true", help="measure the wrong pairings of the shared clips alone, and fit nothing")
     args = parser.parse_args()
     config = tomllib.loads(args.config.read_text(encoding="utf-8"))
     clips = utterances(args.data, config)
+    if args.pairings:
+        shipped = dict(Thresholds.load(THRESHOLDS).table("phrase"))
+        shipped["pairings"] = pairings(clips, shipped["fit_margin"], shipped["sound"]["margin"])
+        write_table(THRESHOLDS, "phrase", shipped)
+        print(json.dumps(shipped["pairings"]))
+        return
     trials = [*held_against(made(config, "calibration"), "made calibration"), *held_against(made(config, "validation"), "made validation")]
     trials += [*cut(clips), *(held_against(recorded(args.spoken), "recorded") if args.spoken else ())]
     with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
@@ -259,6 +304,7 @@ def main() -> None:
         "lips": {"calibration": {"slope": alone.slope, "offset": alone.offset}, "decoys": DECOYS, **lipped(lips)},
         "points": {"review": words(-limit)},
         "sound": {"margin": limit, **counted(cases, limit, least)},
+        "pairings": pairings(clips, float(config["listener"]["fit_margin"]), limit),
     }
     write_table(THRESHOLDS, "phrase", table)
     print(json.dumps(table, indent=1))

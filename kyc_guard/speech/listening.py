@@ -109,6 +109,11 @@ class Listener:
             )
         return Heard(tuple(words), float(np.mean(chances)), free, confidence)
 
+    def fits(self, audio: Float32Array, phrases: Sequence[Sequence[str]]) -> list[float]:
+        """`Heard.fit` of many phrases, for the time of one: an upper bound on what each could score."""
+        encoded, frames = self._encoded(audio)
+        return [float(np.mean(self._forced(encoded, frames, words)[1])) for words in phrases]
+
     def spans_s(self, audio: Float32Array, words: Sequence[str]) -> list[tuple[float, float]]:
         """From when to when each word is said, if these are the words; as accurate as the decoder's attention, a tenth of a second."""
         return self._forced(*self._encoded(audio), words)[0]
