@@ -141,6 +141,17 @@ def test_the_learning_rate_warms_up_falls_and_starts_again_with_each_cycle() -> 
     assert falling[1_499] < 0.0005
 
 
+def test_the_net_is_the_mean_of_the_cycles_ends(cache: Path, losses: list[float]) -> None:
+    short = replace(CONFIG, cycles=(Cycle(8, 0.01), Cycle(8, 0.01)))
+    net = train(short, cache, cache / "run", resume=False)
+    assert len(losses) == 4
+    first, second = (torch.load(cache / "run" / f"cycle_{k}.pt", weights_only=True) for k in (1, 2))
+    assert not torch.equal(first["logits.weight"], second["logits.weight"])
+    assert torch.allclose(net.state_dict()["logits.weight"], (first["logits.weight"] + second["logits.weight"]) / 2)
+    statistics = "neck.1.running_var"
+    assert torch.allclose(net.state_dict()[statistics], (first[statistics] + second[statistics]) / 2)
+
+
 def test_batches_are_pairs_and_repeat_by_their_seed(cache: Path) -> None:
     stores = ChipStore(cache / "real"), ChipStore(cache / "bank")
     made = [batches(CONFIG, *stores, first_seed=seed) for seed in (1, 1, 2)]
