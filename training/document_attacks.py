@@ -363,7 +363,7 @@ TOOLS = (
     Tool("portrait_glued_on_page", "portrait", held_out=True, make=_glued),
     Tool("text_retyped", "text", held_out=False, make=partial(_retyped, inpaint=False)),
     Tool("text_copied", "text", held_out=False, make=_copied),
-    Tool("text_inpainted", "text", held_out=True, make=partial(_retyped, inpaint=True)),
+    Tool("text_inpainted", "text", held_out=False, make=partial(_retyped, inpaint=True)),
     Tool("text_spliced", "text", held_out=True, make=_spliced),
     Tool("text_overprinted", "text", held_out=True, make=_overprinted),
     Tool("generated_template", "generated", held_out=False, make=_rendered),

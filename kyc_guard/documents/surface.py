@@ -11,13 +11,14 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+from scipy import fft
 
 from kyc_guard.documents.planes import Planes, blockiness, log, neighbours, ranks
 from kyc_guard.types import Float32Array, Float64Array
 
-_SIDE = 64
-_ACROSS, _DOWN = 6, 4
-"""Windows of a page."""
+_SIDE = 128
+_ACROSS, _DOWN = 4, 2
+"""Windows of a page; they overlap on small ones."""
 _BANDS = (0.06, 0.12, 0.2, 0.28, 0.36, 0.5)
 """Cycles a pixel between which power is summed."""
 _QUIET = 0.4
@@ -26,9 +27,10 @@ _QUIET = 0.4
 NAMES = (
     *(f"luma_{what}" for what in ("peak", "peaks", "axis_peak", "low_peak")),
     *(f"chroma_{what}" for what in ("peak", "peaks", "axis_peak", "low_peak")),
+    *(f"portrait_{what}" for what in ("peak", "peaks", "axis_peak", "low_peak")),
     *(f"luma_band_{i}" for i in range(4)),
     *(f"chroma_band_{i}" for i in range(5)),
-    "noise", "noise_spread", "noise_light", "red_noise", "blue_noise", "accord_red", "accord_blue",
+    "tint_wave", "noise", "noise_spread", "noise_light", "red_noise", "blue_noise", "accord_red", "accord_blue",
     "right", "below", "red_right", "blue_below", "flat", "clipped", "grid",
     "black", "white", "saturation", "saturated", "tint_red", "tint_blue", "uneven", "uneven_tint", "detail", "edge",
 )  # fmt: skip
@@ -46,8 +48,8 @@ def row(planes: Planes) -> Float64Array:
     height, width = planes.luma.shape
     if min(height, width) < _SIDE:
         return np.full(len(NAMES), np.nan)
-    ys = np.linspace(0, height - _SIDE, min(_DOWN, max(1, height // _SIDE))).astype(int)
-    xs = np.linspace(0, width - _SIDE, min(_ACROSS, max(1, width // _SIDE))).astype(int)
+    ys = np.linspace(0, height - _SIDE, _DOWN).astype(int)
+    xs = np.linspace(0, width - _SIDE, _ACROSS).astype(int)
     places = [np.s_[y : y + _SIDE, x : x + _SIDE] for y in ys for x in xs]
     luma = np.stack([planes.luma[p] for p in places])
     red, blue = (np.stack([c[p] for p in places]) for c in planes.chroma)
@@ -61,7 +63,8 @@ def row(planes: Planes) -> Float64Array:
     quiet = np.argsort(level, kind="stable")[: max(1, int(_QUIET * len(level)))]
     soft = [plane - cv2.blur(plane, (3, 3)) for plane in (red[quiet].reshape(-1, _SIDE), blue[quiet].reshape(-1, _SIDE))]
     calm = fine[quiet].reshape(-1, _SIDE)
-    light = luma.mean(axis=(1, 2))
+    waves = [np.std(cv2.blur(plane[quiet].reshape(-1, _SIDE), (9, 9)).reshape(-1, _SIDE, _SIDE), axis=(1, 2)) for plane in (red, blue)]
+    light = luma[:, ::4, ::4].mean(axis=(1, 2))
     paper = np.percentile(luma[:, ::4, ::4], 80, axis=(1, 2))
     tinted = [np.median(plane[:, ::4, ::4], axis=(1, 2)) for plane in (red, blue)]
     saturation = np.hypot(planes.chroma[0][::4, ::4] - 128, planes.chroma[1][::4, ::4] - 128)
@@ -71,8 +74,10 @@ def row(planes: Planes) -> Float64Array:
         [
             *_peaks(luma_map),
             *_peaks(chroma_map),
+            *_portrait_peaks(planes),
             *(a - b for a, b in pairwise(bands)),
             *(t - b for t, b in zip(tints, bands, strict=True)),
+            log(np.median(waves[0]) + np.median(waves[1])),
             log(np.median(level[quiet])),
             log(np.percentile(level, 75)) - log(np.median(level[quiet])),
             _correlation(light, level),
@@ -96,10 +101,21 @@ def row(planes: Planes) -> Float64Array:
     )
 
 
+def _portrait_peaks(planes: Planes) -> tuple[float, float, float, float]:
+    """Those of luma in the portrait alone, which has no guilloche and is the first to show a halftone."""
+    if planes.face_xyxy is None:
+        return (float("nan"),) * 4
+    height, width = planes.luma.shape
+    x0, y0, x1, y1 = planes.face_xyxy
+    corners = ((x0, y0), (x1, y0), (x0, y1), (x1, y1), ((x0 + x1) / 2, (y0 + y1) / 2))
+    places = [(int(np.clip(x - _SIDE / 2, 0, width - _SIDE)), int(np.clip(y - _SIDE / 2, 0, height - _SIDE))) for x, y in corners]
+    return _peaks(_power(np.stack([planes.luma[y : y + _SIDE, x : x + _SIDE] for x, y in places])))
+
+
 def _power(windows: Float32Array) -> Float64Array:
     """Log power of each frequency, the median over windows: what only some of them show, as print does, is gone."""
     _, taper = _frequencies()
-    spectra = np.fft.rfft2((windows - windows.mean(axis=(1, 2), keepdims=True)) * taper)
+    spectra = fft.rfft2((windows - windows.mean(axis=(1, 2), keepdims=True)) * taper)
     return np.asarray(np.median(np.log10(np.abs(spectra) ** 2 + 1.0), axis=0))
 
 
