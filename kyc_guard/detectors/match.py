@@ -173,11 +173,11 @@ class Match:
         )
 
     def _printed(self, documents_rgb: Sequence[UInt8Array]) -> Portrait | Reason:
-        """The largest portrait of all pages."""
-        found = [f for f in map(find_portrait, map(straight_page, documents_rgb)) if f is not None]
-        if not found:
+        """That of the first page that has one: backs have none, and looking for it in vain takes longest."""
+        found = next((f for f in map(find_portrait, map(straight_page, documents_rgb)) if f is not None), None)
+        if found is None:
             return Reason("document_no_portrait", "no portrait was found on any page")
-        page_rgb, face, _ = max(found, key=lambda f: f[1].quality.size_px)
+        page_rgb, face, _ = found
         if face.quality.size_px < self.min_portrait_px:
             size = f"{face.quality.size_px:.0f} px wide, {self.min_portrait_px:.0f} are needed"
             return Reason("match_portrait_too_small", f"the document portrait is {size}")

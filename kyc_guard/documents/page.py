@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -52,19 +53,26 @@ def sharpness(image_rgb: UInt8Array) -> float:
 # Portraits of travel documents look straight ahead within these. Source: ISO/IEC 19794-5, 7.2.2, asked for by ICAO 9303-3, 3.9.
 _PORTRAIT_YAW_DEG = 5.0
 _PORTRAIT_ROLL_DEG = 8.0
+_PART = 0.75
+"""Of the shorter side. Of twenty pages photographed with small grey portraits six were found whole, twenty in such parts."""
 
 
 def find_portrait(image_rgb: UInt8Array) -> tuple[UInt8Array, Face, int] | None:
     """The portrait of a page: the page turned so that it stands upright, its largest face (smaller ones are ghost prints), the turns.
 
-    The mesh fits itself onto upside-down faces too, but askew: the most frontal fit of the four turns is the upright one.
+    The whole page is looked at first, then its parts, where a small portrait is large enough to be found.
 
     Args:
         image_rgb: (H, W, 3) uint8 RGB.
     """
+    return _portrait(image_rgb, _faces) or _portrait(image_rgb, _faces_in_parts)
+
+
+def _portrait(image_rgb: UInt8Array, look: Callable[[UInt8Array], Sequence[Face]]) -> tuple[UInt8Array, Face, int] | None:
+    """The mesh fits itself onto upside-down faces too, but askew: the most frontal fit of the four turns is the upright one."""
     fits: list[tuple[float, int, Face]] = []
     for turns in range(4):
-        faces = [f for f in face_finder().find(_turned(image_rgb, turns)) if abs(f.roll_deg) < 45]
+        faces = [f for f in look(_turned(image_rgb, turns)) if abs(f.roll_deg) < 45]
         if not faces:
             continue
         fits.append((abs(faces[0].yaw_deg) + abs(faces[0].roll_deg), turns, faces[0]))
@@ -74,6 +82,28 @@ def find_portrait(image_rgb: UInt8Array) -> tuple[UInt8Array, Face, int] | None:
         return None
     _, turns, face = min(fits, key=lambda fit: fit[0])
     return _turned(image_rgb, turns), face, turns
+
+
+def _faces(image_rgb: UInt8Array) -> Sequence[Face]:
+    return face_finder().find(image_rgb)
+
+
+def _faces_in_parts(image_rgb: UInt8Array) -> Sequence[Face]:
+    """Faces in squares of three quarters of the shorter side that overlap by half, largest first; 10 ms a square."""
+    height, width = image_rgb.shape[:2]
+    side = round(_PART * min(height, width))
+    found = []
+    for y in _starts(height, side):
+        for x in _starts(width, side):
+            for face in face_finder().find(np.ascontiguousarray(image_rgb[y : y + side, x : x + side])):
+                corner = np.array([x, y, 0], np.float32)
+                found.append(replace(face, landmarks_px=face.landmarks_px + corner, box_xyxy=face.box_xyxy + np.tile(corner[:2], 2)))
+    return sorted(found, key=lambda f: -f.quality.size_px)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    steps = math.ceil(2 * (length - side) / side)
+    return [round(i * (length - side) / max(steps, 1)) for i in range(steps + 1)]
 
 
 def _turned(image_rgb: UInt8Array, quarter_turns: int) -> UInt8Array:
@@ -87,7 +117,7 @@ def read_page(image_rgb: UInt8Array, *, today: date) -> Page:
         image_rgb: (H, W, 3) uint8 RGB.
         today: settles the century of two-digit years.
     """
-    found = find_portrait(image_rgb)
+    found = _portrait(image_rgb, _faces)
     start = 0 if found is None else found[2]
     best = _read(_turned(image_rgb, start), start, today)
     sideways = _sideways(best.lines)
@@ -97,8 +127,7 @@ def read_page(image_rgb: UInt8Array, *, today: date) -> Page:
         best = max(pages, key=lambda page: (page.mrz is not None, sum(len(line.text) * line.confidence for line in page.lines)))
     if found is not None and found[2] == best.quarter_turns:
         return replace(best, portrait=found[1])
-    faces = face_finder().find(best.image_rgb)
-    return replace(best, portrait=faces[0] if faces else None)
+    return replace(best, portrait=next(iter(_faces(best.image_rgb) or _faces_in_parts(best.image_rgb)), None))
 
 
 def _sideways(lines: Sequence[TextLine]) -> bool:
