@@ -95,7 +95,8 @@ class _Decoder:
             best = steps.argmax(axis=1)
             # CTC: a character is where the best class changes to something else than blank, class 0.
             at = np.flatnonzero((best != 0) & (best != np.concatenate([[-1], best[:-1]])))
-            shares = np.stack([steps[at][:, places].sum(axis=1) for places in self.places], axis=1)
+            there = steps[at]
+            shares = np.stack([there[:, places].sum(axis=1) for places in self.places], axis=1)
             self.noted[text, score] = tuple({ALPHABET[i]: float(row[i]) for i in np.flatnonzero(row >= _LEAST_CHANCE)} for row in shares)
         return lines, words
 
