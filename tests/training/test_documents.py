@@ -105,7 +105,7 @@ def test_an_altered_line_differs_from_the_honest_picture_there_and_nowhere_else(
 def _row(split: str, tool: Tool | None, number: int) -> Row:
     rng = np.random.default_rng(number)
     picture = np.clip(rng.normal(200, 3 if tool is None else 12, (300, 480, 3)), 0, 255).astype(np.uint8)
-    boxes = np.array([(20, 20, 200, 40), (20, 60, 200, 80)], np.float32)
+    boxes = np.array([(20, 20, 440, 40), (20, 240, 440, 260)], np.float32)
     return Row(Job(split, tool, number), number, measure(picture, boxes, None))
 
 
