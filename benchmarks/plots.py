@@ -61,7 +61,10 @@ def speed(found: dict[str, Any]) -> str:
     for kind in dict.fromkeys((r["net"], r["device"], r["precision"]) for r in rows):
         own = [r for r in rows if (r["net"], r["device"], r["precision"]) == kind]
         by_batch.plot([r["batch"] for r in own], [1000 / r["ms_per_picture"] for r in own], "o-", markersize=3, label=" ".join(kind))
-    by_batch.set(xscale="log", xlabel="batch, one thread", ylabel="pictures/s", ylim=(0, None))
+    by_batch.set(xlabel="batch, one thread", ylabel="pictures/s", ylim=(0, None))
+    by_batch.set_xscale("log", base=2)
+    batches = sorted({r["batch"] for r in rows})
+    by_batch.set_xticks(batches, [str(batch) for batch in batches])
     part = found.get("submission", {})
     runs = part.get("batch", ())
     by_workers.plot([r["workers"] for r in runs], [r["once_loaded_per_second"] for r in runs], "o-", color=_INK)
