@@ -45,6 +45,7 @@ class Config:
     sims: int
     review_bpcer: float
     reject_bpcer: float
+    shown_slope: float
     live_offset: float
     weighing: Weighing
 
@@ -109,14 +110,15 @@ def out_of_source(material: Material, how: Weighing) -> tuple[Array, Array]:
     return logits, parts
 
 
-def calibrate(rows: Sequence[ClipRow], logits: Array, live_offset: float) -> tuple[Array, Array]:
+def calibrate(rows: Sequence[ClipRow], logits: Array, config: Config) -> tuple[Array, Array]:
     """Slope and offset of each family's logit, so that they may be joined."""
     attack = np.array([r.is_attack for r in rows])
     judged = np.array([r.attack not in STREAM_ATTACKS for r in rows])
     fits = [platt(logits[:, k], attack, balance(rows, (family,)) * judged) for k, family in enumerate(FAMILIES)]
-    offsets = np.array([f[1] for f in fits])
-    offsets[FAMILIES.index("live")] += live_offset
-    return np.array([f[0] for f in fits]), offsets
+    boost = np.array([config.shown_slope if family in ("print", "replay") else 1.0 for family in FAMILIES])
+    slopes, offsets = boost * [f[0] for f in fits], boost * [f[1] for f in fits]
+    offsets[FAMILIES.index("live")] += config.live_offset
+    return slopes, offsets
 
 
 def joined(logits: Array) -> Array:
@@ -130,7 +132,7 @@ def export(material: Material, cache: Path, config: Config) -> None:
     seen = material.take(~material.table.where(split="validation"))
     rows, attack = seen.table.rows, seen.table.attack
     logits, parts = out_of_source(seen, how)
-    slopes, offsets = calibrate(rows, logits, config.live_offset)
+    slopes, offsets = calibrate(rows, logits, config)
     heads = logits * slopes + offsets
     scores = joined(heads)
     slope, offset = platt(scores, attack, balance(rows, FAMILIES))
@@ -241,7 +243,7 @@ def report(material: Material, cache: Path, config: Config) -> None:
     train, held = (material.take(m) for m in (~table.where(split="validation"), table.where(split="validation")))
     print(f"{len(train.table.rows)} train and calibration clips, {len(held.table.rows)} validation clips, {len(material.stills)} stills")
     logits, _ = out_of_source(train, how)
-    slopes, offsets = calibrate(train.table.rows, logits, config.live_offset)
+    slopes, offsets = calibrate(train.table.rows, logits, config)
     net = train.take(train.table.where(split="train")).fit(how).calibrated(slopes, offsets)
     for title, part, heads in (("out of source", train, logits * slopes + offsets), ("validation", held, net(held.table.figures))):
         print(f"\n== {title}")
@@ -318,7 +320,7 @@ def fused(material: Material, cache: Path, config: Config) -> None:
     """
     train = material.take(~material.table.where(split="validation"))
     held = material.take(material.table.where(split="validation") & np.array([r.attack not in STREAM_ATTACKS for r in material.table.rows]))
-    slopes, offsets = calibrate(train.table.rows, out_of_source(train, config.weighing)[0], config.live_offset)
+    slopes, offsets = calibrate(train.table.rows, out_of_source(train, config.weighing)[0], config)
     net = train.take(train.table.where(split="train")).fit(config.weighing).calibrated(slopes, offsets)
     alone, frames = joined(net(held.table.figures)), measure_face_attack(cache, held.table.rows)
     mean, known = frames.mean(axis=1), np.isfinite(frames).all(axis=(1, 2))
