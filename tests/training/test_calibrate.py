@@ -158,4 +158,4 @@ def test_people_are_sent_to_review_from_the_loosest_point_that_spares_every_sour
     named = {"bpcer_10": 0.45, "bpcer_05": 0.67, "bpcer_01": 0.9}
     assert loosest(rows, p, named, rule) == "bpcer_05", "a tenth of the usual people are refused by the first, three in five of the unlike"
     with pytest.raises(ValueError, match="at none of"):
-        loosest(rows, p, {name: 0.2 for name in named}, rule)
+        loosest(rows, p, dict.fromkeys(named, 0.2), rule)
