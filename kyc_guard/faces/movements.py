@@ -23,6 +23,7 @@ _REST = 0.25
 _LEAD_S = 0.3
 """Rest is looked for from this long before the prompt."""
 _BASELINE_SAMPLES = 3
+_SMALLEST_REST = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +110,12 @@ def _at_rest(values: Float64Array, times_s: Float64Array, rest_until_s: float) -
     return float(np.median(known)) if len(known) else np.nan
 
 
+def _over_rest(values: Float64Array, times_s: Float64Array, rest_until_s: float) -> Float64Array:
+    """Values as shares of the baseline, NaN throughout where that is nothing a face could measure."""
+    rest = _at_rest(values, times_s, rest_until_s)
+    return values / rest if rest > _SMALLEST_REST else np.full_like(values, np.nan)
+
+
 def _turn(sign: float, asked_deg: Callable[[Gates], float]) -> Callable[[Traces, float, Gates], Float64Array]:
     def curve(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
         return sign * (traces.yaw_deg - _at_rest(traces.yaw_deg, traces.times_s, rest_until_s)) / asked_deg(gates)
@@ -122,11 +129,11 @@ def _look_up(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
 
 def _blink(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
     # A blinking rest is still an open eye: blinks are short, and the median does not see them.
-    return (1.0 - traces.eyes / _at_rest(traces.eyes, traces.times_s, rest_until_s)) / (1.0 - gates.blink_max_ratio)
+    return (1.0 - _over_rest(traces.eyes, traces.times_s, rest_until_s)) / (1.0 - gates.blink_max_ratio)
 
 
 def _smile(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
-    return (traces.smile / _at_rest(traces.smile, traces.times_s, rest_until_s) - 1.0) / (gates.smile_min_ratio - 1.0)
+    return (_over_rest(traces.smile, traces.times_s, rest_until_s) - 1.0) / (gates.smile_min_ratio - 1.0)
 
 
 def _open_mouth(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
@@ -134,7 +141,7 @@ def _open_mouth(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Arr
 
 
 def _closer(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
-    return (traces.size / _at_rest(traces.size, traces.times_s, rest_until_s) - 1.0) / (gates.closer_min_ratio - 1.0)
+    return (_over_rest(traces.size, traces.times_s, rest_until_s) - 1.0) / (gates.closer_min_ratio - 1.0)
 
 
 def _hand(traces: Traces, _: float, gates: Gates) -> Float64Array:

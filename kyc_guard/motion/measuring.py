@@ -139,11 +139,12 @@ def measure_returns(clip: Clip, burst_track: FaceTrack) -> tuple[float, Return]:
     centre_px, crop_px = _fixed_square(burst_track)
     shrunk = clip.motion_rgb.shape[2] / clip.frames_rgb.shape[2]
     small = (centre_px[0] * shrunk, centre_px[1] * shrunk)
-    thumbs = [returns.thumb(f, centre_px, crop_px) for f in (*clip.frames_rgb, *clip.burst_rgb)]
-    thumbs += [returns.thumb(f, small, crop_px * shrunk) for f in clip.motion_rgb]
-    times_s = np.concatenate([clip.timestamps_s, clip.burst_timestamps_s, clip.motion_timestamps_s])
-    moments_s, first = np.unique(times_s, return_index=True)
+    # A small frame came down by another road than a thumb of a full one: only frames of one size can be the same picture.
+    full = np.stack([returns.thumb(f, centre_px, crop_px) for f in (*clip.frames_rgb, *clip.burst_rgb)])
+    motion = np.array([returns.thumb(f, small, crop_px * shrunk) for f in clip.motion_rgb], np.float32).reshape(-1, *full.shape[1:])
+    full_s, motion_s = np.concatenate([clip.timestamps_s, clip.burst_timestamps_s]), clip.motion_timestamps_s
+    frozen_s = max(returns.longest_freeze_s(full, full_s), returns.longest_freeze_s(motion, motion_s))
+    moments_s, first = np.unique(np.concatenate([full_s, motion_s]), return_index=True)
     middle = slice(max(0, (len(first) - _MOST_MOMENTS) // 2), (len(first) + _MOST_MOMENTS) // 2)
-    ordered, moments_s = np.stack(thumbs)[first][middle], moments_s[middle]
     step_s = float(np.median(np.diff(clip.burst_timestamps_s)))
-    return returns.longest_freeze_s(ordered, moments_s), returns.best_return(ordered, moments_s, step_s)
+    return frozen_s, returns.best_return(np.concatenate([full, motion])[first][middle], moments_s[middle], step_s)

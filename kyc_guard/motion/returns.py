@@ -51,8 +51,10 @@ def thumb(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float)
 
 
 def longest_freeze_s(thumbs: Float32Array, times_s: Float64Array) -> float:
-    """The longest time without any change between neighbouring samples; both in order of time."""
+    """The longest time without any change between neighbouring samples of one size, given in any order."""
     longest_s, start = 0.0, 0
+    order = np.argsort(times_s, kind="stable")
+    thumbs, times_s = thumbs[order], times_s[order]
     for k in range(1, len(thumbs)):
         if float(np.abs(thumbs[k] - thumbs[k - 1]).mean()) > _SAME:
             start = k
