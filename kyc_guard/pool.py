@@ -235,7 +235,12 @@ class _Worker(Generic[T]):
     def __init__(self, context: multiprocessing.context.SpawnContext, make_worker: MakeWorker[T, Any]) -> None:
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make_worker), daemon=True)
-        self._process.start()
+        # Blocked before the process exists: a Ctrl-C while it still imports is the parent's to answer, too.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self.alive, self.started = True, False
         self.deadline: float | None = None
@@ -277,6 +282,7 @@ def _serve(pipe: Connection, make_worker: MakeWorker[Any, Any]) -> None:
     """The worker process: load once, then answer until the pipe closes."""
     # Ctrl-C reaches the whole process group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     work = load(make_worker)
     if isinstance(work, KycGuardError):
         pipe.send(work)
