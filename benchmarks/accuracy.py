@@ -30,10 +30,10 @@ from kyc_guard.evaluate import Scorer
 from kyc_guard.pipeline import Verifier
 from kyc_guard.progress import bar
 from kyc_guard.reports import metrics
-from kyc_guard.reports.evaluation import write_whole
 from kyc_guard.reports.labelled import read_manifest, read_scores
 from kyc_guard.reports.presentations import Presentation, Score, Table
 from kyc_guard.types import DIGITAL, PHYSICAL
+from kyc_guard.whole_file import write_whole
 
 MANIFEST = Path(__file__).resolve().parents[2] / "shared" / "data" / "manifest.csv"
 SCORES = Path("out") / "accuracy"

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kyc_guard.reports.evaluation import write_whole
+from kyc_guard.whole_file import write_whole
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _PACKAGES = ("numpy", "onnxruntime", "opencv-python", "mediapipe", "av", "rapidocr")

@@ -31,7 +31,7 @@ from kyc_guard.cli import reporting
 from kyc_guard.errors import InputError
 from kyc_guard.pool import Engine, ProcessCrew
 from kyc_guard.ray_pool import RayCrew
-from kyc_guard.reports.evaluation import write_whole
+from kyc_guard.whole_file import write_whole
 
 PAGE = Path(__file__).resolve().parent / "scaling.md"
 _MACHINES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)

@@ -31,7 +31,7 @@ from kyc_guard.config import Settings
 from kyc_guard.errors import KycGuardError
 from kyc_guard.pool import default_workers
 from kyc_guard.provenance import identity
-from kyc_guard.reports.evaluation import write_whole
+from kyc_guard.whole_file import write_whole
 
 _KINDS: tuple[Mapping[str, Any], ...] = (
     {"seconds": 1.0, "size": (480, 360), "document": True},

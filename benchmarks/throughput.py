@@ -26,7 +26,7 @@ from kyc_guard.config import Settings
 from kyc_guard.pipeline import Verifier
 from kyc_guard.pool import default_workers
 from kyc_guard.provenance import identity
-from kyc_guard.reports.evaluation import write_whole
+from kyc_guard.whole_file import write_whole
 
 _PARTS = ("nets", "submission")
 _ENOUGH = 50

@@ -21,10 +21,10 @@ from kyc_guard.fusion import fusion_weights
 from kyc_guard.progress import Advance, silent
 from kyc_guard.provenance import identity
 from kyc_guard.reports import metrics
-from kyc_guard.reports.evaluation import write_whole
 from kyc_guard.reports.labelled import COLUMNS, header, joined
 from kyc_guard.reports.presentations import NO_PRESENTATION, Table
 from kyc_guard.toml_text import toml_text
+from kyc_guard.whole_file import write_whole
 
 
 def run(

@@ -24,11 +24,12 @@ from kyc_guard.errors import InputError, LimitError, UnreadableError
 from kyc_guard.fusion import fusion_weights
 from kyc_guard.progress import Advance, silent
 from kyc_guard.provenance import identity
-from kyc_guard.reports.evaluation import report_from_scores, write_whole
+from kyc_guard.reports.evaluation import report_from_scores
 from kyc_guard.reports.labelled import COLUMNS, joined, probability, read_manifest, read_scores
 from kyc_guard.reports.presentations import Presentation, Score
 from kyc_guard.result_lines import LineFile
 from kyc_guard.types import inside
+from kyc_guard.whole_file import write_whole
 
 if TYPE_CHECKING:
     from kyc_guard.pipeline import AttackScore

@@ -11,7 +11,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
 import zipfile
 import zlib
@@ -28,6 +27,7 @@ from kyc_guard.provenance import identity
 from kyc_guard.reports.evidence_page import page, redacted_page
 from kyc_guard.signatures import CaptureKey, sign_message, split
 from kyc_guard.types import Decision, Evidence, Submission
+from kyc_guard.whole_file import write_whole
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 FULL, REDACTED = "full", "redacted"
@@ -76,14 +76,7 @@ def write(path: Path, pack: bytes) -> None:
     Raises:
         OutputError: no permission, or the disk is full.
     """
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(pack)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror}). Remedy: make room or name a folder you may write to") from error
+    write_whole(path, pack, mode=0o600)
 
 
 def batch_options(folder: Path, settings: Settings) -> dict[str, Any]:

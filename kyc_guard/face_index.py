@@ -29,6 +29,7 @@ from kyc_guard.config import Settings, Thresholds
 from kyc_guard.errors import ConfigError, OutputError
 from kyc_guard.faces.embedding import WIDTH
 from kyc_guard.types import Float32Array
+from kyc_guard.whole_file import write_whole
 
 _MAGIC = b"KYCFACE1"
 _NONCE_BYTES = 12
@@ -202,22 +203,9 @@ def changed(path: Path, key: bytes, model_sha256: str) -> Iterator[dict[str, Acc
         fcntl.flock(handle, fcntl.LOCK_EX)
         accounts = _opened(path.read_bytes(), key, model_sha256, path) if path.exists() else {}
         yield accounts
-        _write(path, _sealed(accounts, key, model_sha256))
+        write_whole(path, _sealed(accounts, key, model_sha256), mode=0o600)
     finally:
         os.close(handle)
-
-
-def _write(path: Path, sealed: bytes) -> None:
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(sealed)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror}). Remedy: make room or name a folder you may write to") from error
 
 
 def _sealed(accounts: dict[str, Account], key: bytes, model_sha256: str) -> bytes:

@@ -33,9 +33,9 @@ from kyc_guard.media import media_sha256
 from kyc_guard.progress import Watch, silent
 from kyc_guard.redteam_tools import SPECIES, STRENGTHS, TOOLS, Material, NotApplicableError, Tool, control
 from kyc_guard.reports import redteam_page
-from kyc_guard.reports.evaluation import write_whole
 from kyc_guard.reports.metrics import Rate
 from kyc_guard.types import Outcome, Submission
+from kyc_guard.whole_file import write_whole
 
 NOTICE = (
     "Personal data: this folder holds faces and documents of the originals, and attacks made of them. It stays on this machine; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
 import os
 import random
@@ -21,7 +20,7 @@ from browser import look
 from fake_workers import SCORER
 
 from kyc_guard import evaluate
-from kyc_guard.errors import InputError, OutputError, SchemaError, UnreadableError
+from kyc_guard.errors import InputError, SchemaError, UnreadableError
 from kyc_guard.reports import evaluation as report
 from kyc_guard.reports.labelled import read_manifest
 from kyc_guard.reports.presentations import Presentation, Score
@@ -498,15 +497,3 @@ def test_the_gallery_shows_the_worst_errors_to_the_owner_alone(tmp_path: Path) -
     assert "no picture: " in text  # the others are empty files
     assert "data:image/jpeg" not in (tmp_path / "out" / "report.html").read_text()
     assert look(page) == {"wide": 0, "broken": 0, "images": 2, "requests": []}
-
-
-def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    (tmp_path / "report.json").write_text("before")
-    monkeypatch.setattr(report.os, "fsync", full)
-    with pytest.raises(OutputError, match="No space left"):
-        report.write_whole(tmp_path / "report.json", "after")
-    assert (tmp_path / "report.json").read_text() == "before"
-    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]

@@ -11,12 +11,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+from training.places import CACHE, CONFIGS, DATA, RESULTS
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-CACHE = Path.home() / ".cache" / "kyc_guard_training"
-CONFIGS = Path(__file__).resolve().parent / "configs"
-RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 Data = Annotated[Path, typer.Option(help="The folder with manifest.csv.")]
 Cache = Annotated[Path, typer.Option(help="Where decoded chips, checkpoints and scores are kept; outside the repository.")]
@@ -76,7 +73,7 @@ def train(
     torch.set_num_threads(1)
     settings = replace(Config.load(config), exclude=tuple(exclude or ()))
     if pairs:
-        settings = replace(settings, cycles=(settings.cycles[0]._replace(pairs=pairs),))
+        settings = settings.shortened(pairs)
     run(settings, cache, cache / "runs" / (name or config.stem), resume=resume)
 
 
@@ -95,14 +92,11 @@ def report(
     from kyc_guard.faces.views import VIEWS
     from training.chips import ChipStore
     from training.evaluate import score_split, summary
-    from training.models import AttackNet
-    from training.train import Config
+    from training.train import Config, trained
 
     torch.set_num_threads(1)
     run, settings = cache / "runs" / (name or config.stem), Config.load(config)
-    net = AttackNet(settings.stages, pretrained=False)
-    net.load_state_dict(torch.load(run / "net.pt", weights_only=True))
-    rows, logits = score_split(net.eval(), VIEWS[settings.view], (ChipStore(cache / "real"), ChipStore(cache / "bank")), split)
+    rows, logits = score_split(trained(run, settings), VIEWS[settings.view], (ChipStore(cache / "real"), ChipStore(cache / "bank")), split)
     typer.echo(json.dumps({k: round(v, 4) for k, v in summary(rows, logits).items()}, indent=1))
 
 

@@ -13,16 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from kyc_guard.faces.views import VIEWS
 from kyc_guard.types import DIGITAL, PHYSICAL
 from training.chips import ChipStore
 from training.evaluate import score_split, summary
-from training.models import AttackNet
-from training.train import Config, train
-
-CONFIGS = Path(__file__).resolve().parent / "configs"
+from training.places import CONFIGS
+from training.train import Config, train, trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +38,8 @@ class Plan:
 
 def run(cache: Path, view: str, out: Path) -> None:
     """Train what is not trained yet, judge every variant of ``view`` and write ``out``; short of nothing but time to resume."""
-    plan, config = Plan.load(CONFIGS / "ablation.toml", view), Config.load(CONFIGS / f"{view}.toml")
-    config = replace(config, cycles=(config.cycles[0]._replace(pairs=plan.pairs),))
+    plan = Plan.load(CONFIGS / "ablation.toml", view)
+    config = Config.load(CONFIGS / f"{view}.toml").shortened(plan.pairs)
     stores = ChipStore(cache / "real"), ChipStore(cache / "bank")
     found: dict[str, dict[str, float]] = {}
     for name, changes in plan.variants.items():
@@ -51,9 +48,7 @@ def run(cache: Path, view: str, out: Path) -> None:
         folder = cache / "runs" / f"ablation_{view}_{name.replace(' ', '_')}"
         if not (folder / "net.pt").exists():
             train(variant, cache, folder, resume=True)
-        net = AttackNet(variant.stages, pretrained=False)
-        net.load_state_dict(torch.load(folder / "net.pt", weights_only=True))
-        found[name] = judged(summary(*score_split(net.eval(), VIEWS[view], stores, "validation", share=1 / 3)))
+        found[name] = judged(summary(*score_split(trained(folder, variant), VIEWS[view], stores, "validation", share=1 / 3)))
         print(name, found[name], flush=True)
         out.write_text(json.dumps({"pairs": plan.pairs, "variants": found}, indent=1) + "\n", encoding="utf-8")
 

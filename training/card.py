@@ -17,9 +17,9 @@ from kyc_guard.cli import reporting
 from kyc_guard.config import Settings, Thresholds
 from kyc_guard.errors import ModelError
 from kyc_guard.faces.views import VIEWS
-from kyc_guard.reports.evaluation import write_whole
 from kyc_guard.types import PHYSICAL, SPECIES
 from kyc_guard.weights import Weights
+from kyc_guard.whole_file import write_whole
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "benchmarks" / "results"

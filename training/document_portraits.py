@@ -20,11 +20,11 @@ from kyc_guard.detectors.face_attack import FaceAttack
 from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.faces import face_finder
 from kyc_guard.reports.metrics import auc, auc_interval
-from training.__main__ import CACHE
 from training.chips import ChipStore
 from training.document_attacks import case, honest
 from training.document_pages import layout
 from training.documents import Config
+from training.places import CACHE
 
 _KINDS = ("bona_fide", "generated", "swap", "composite")
 

@@ -29,13 +29,13 @@ from kyc_guard.calibration import Platt
 from kyc_guard.documents import lettering, planes, seams, surface
 from kyc_guard.documents.doubt import NAMES, Hint
 from kyc_guard.documents.planes import Planes
-from kyc_guard.reports.metrics import auc, auc_interval, clopper_pearson
+from kyc_guard.reports.metrics import auc, auc_interval
 from kyc_guard.types import Float32Array, Float64Array, UInt8Array
-from training.__main__ import CACHE, CONFIGS
 from training.chips import Chip, ChipStore
 from training.document_attacks import TOOLS, Case, Made, Tool, case, honest
 from training.document_pages import layout
-from training.lipsync import logistic
+from training.fitting import flagged, logistic
+from training.places import CACHE, CONFIGS
 from training.thresholds import THRESHOLDS, write_table
 
 COMMAND = "python -m training.documents fit"
@@ -246,7 +246,7 @@ def report(rows: Sequence[Row], hint: Hint, kind: str) -> dict[str, Any]:
     """AUC and findings of each tool on the validation split's layouts and people; of other kinds' tools too, whom it should not name."""
     honest_rows = [r for r in rows if r.job.tool is None]
     quiet = np.array([hint.platt(logit_of(hint, r, kind)) for r in honest_rows])
-    out: dict[str, Any] = {"honest": _flagged(quiet, hint.point)}
+    out: dict[str, Any] = {"honest": flagged(quiet, hint.point)}
     groups = {t.name: [r for r in rows if r.job.tool is t] for t in TOOLS}
     mine = [t for t in TOOLS if t.species == kind]
     for name, chosen in (
@@ -261,13 +261,8 @@ def report(rows: Sequence[Row], hint: Hint, kind: str) -> dict[str, Any]:
         loud = np.array([hint.platt(logit_of(hint, r, kind)) for r in found])
         both, labels = np.concatenate([quiet, loud]), np.array([False] * len(quiet) + [True] * len(loud))
         low, high = auc_interval(both, labels, [str(r.layout) for r in (*honest_rows, *found)]) or (0.0, 1.0)
-        out[name] = _flagged(loud, hint.point) | {"auc": auc(quiet, loud), "auc_95": [low, high]}
+        out[name] = flagged(loud, hint.point) | {"auc": auc(quiet, loud), "auc_95": [low, high]}
     return out
-
-
-def _flagged(scores: Float64Array, point: float) -> dict[str, Any]:
-    flagged = int((scores >= point).sum())
-    return {"flagged": flagged, "of": len(scores), "interval_95": list(clopper_pearson(flagged, len(scores)))}
 
 
 def finished(folder: Path, config: Config, faces: Faces) -> list[Row]:

@@ -22,9 +22,8 @@ from training.calibrate import Calibration, fit
 from training.chips import ChipRow, ChipStore
 from training.evaluate import score, score_split
 from training.models import AttackNet
-from training.train import Config
-
-CONFIGS = Path(__file__).resolve().parent / "configs"
+from training.places import CONFIGS
+from training.train import Config, trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ def judge(cache: Path, plan: Plan, shipped: Mapping[str, str], out: Path) -> dic
     found: dict[str, dict[str, object]] = {}
     for fold in (*plan.folds, plan.never_trained_on):
         runs = dict(shipped) if fold == plan.never_trained_on else {view: run_name(fold, view) for view in VIEWS}
-        nets = {view: _net(cache / "runs" / run, view) for view, run in runs.items()}
+        nets = {view: trained(cache / "runs" / run, Config.load(CONFIGS / f"{view}.toml")) for view, run in runs.items()}
         calibration = _calibrated(nets, (real, bank), fold)
         for source in fold:
             mine = [i for i, r in enumerate(real.rows) if r.source == source]
@@ -73,12 +72,6 @@ def judge(cache: Path, plan: Plan, shipped: Mapping[str, str], out: Path) -> dic
             print(source, found[source], flush=True)
     out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
-
-
-def _net(run: Path, view: str) -> AttackNet:
-    net = AttackNet(Config.load(CONFIGS / f"{view}.toml").stages, pretrained=False)
-    net.load_state_dict(torch.load(run / "net.pt", weights_only=True))
-    return net.eval()
 
 
 def _calibrated(nets: Mapping[str, AttackNet], stores: Sequence[ChipStore], fold: Sequence[str]) -> Calibration:

@@ -25,12 +25,12 @@ from kyc_guard.config import Limits, Policy, Sampling, Settings
 from kyc_guard.faces.following import follow_face
 from kyc_guard.faces.mouth import Mouth
 from kyc_guard.media import read_audio, read_clip
-from kyc_guard.reports.metrics import clopper_pearson
 from kyc_guard.speech.agreement import FIGURES, LIPS, REACH, Agreement, Lips, agree, envelope_db, net_input
 from kyc_guard.speech.hearing import ENCODED_HZ, SPEECH_STEP_S, ear
 from kyc_guard.types import Float32Array, Float64Array
-from training.__main__ import CACHE, CONFIGS, DATA
 from training.data import read_manifest
+from training.fitting import flagged, logistic
+from training.places import CACHE, CONFIGS, DATA
 from training.thresholds import THRESHOLDS, write_table
 
 WEIGHTS = THRESHOLDS.parent
@@ -248,19 +248,6 @@ def _gate(name: str) -> float:
 # ---- weights and points
 
 
-def logistic(figures: Float64Array, attack: NDArray[np.bool_], weight: Float64Array, ridge: float) -> tuple[Float64Array, float]:
-    """Weights of raw figures and offset of P(attack), by Newton's method on standardised ones."""
-    centre, scale = figures.mean(axis=0), figures.std(axis=0) + 1e-9
-    design = np.concatenate([(figures - centre) / scale, np.ones((len(figures), 1))], axis=1)
-    penalty = np.diag([ridge] * figures.shape[1] + [0.0])
-    answer = np.zeros(design.shape[1])
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-design @ answer))
-        gradient = design.T @ (weight * (p - attack)) + penalty @ answer
-        answer -= np.linalg.solve((design * (weight * p * (1 - p))[:, None]).T @ design + penalty + 1e-9 * np.eye(len(answer)), gradient)
-    return answer[:-1] / scale, float(answer[-1] - (answer[:-1] / scale) @ centre)
-
-
 def balanced(made: Sequence[Case]) -> Float64Array:
     """Genuine and attack weigh the same, so do the three kinds of attack, so do people; together as much as there are people."""
     keys = [(c.kind, c.talk.person) for c in made]
@@ -285,8 +272,7 @@ def shares(made: Sequence[Case], scores: Float64Array, point: float) -> dict[str
                     found.setdefault(f"shifted_{1000 * abs(case.shift_s):.0f}ms", []).append(i)
         rows = out.setdefault(f"window_{window_s:g}s" if window_s else "whole_clips", {})
         for kind, chosen in sorted(found.items()):
-            flagged = int(np.sum(scores[chosen] >= point))
-            rows[kind] = {"flagged": flagged, "of": len(chosen), "interval_95": list(clopper_pearson(flagged, len(chosen)))}
+            rows[kind] = flagged(scores[chosen], point)
     return out
 
 

@@ -28,11 +28,11 @@ from kyc_guard.detectors.liveness import SPECIES
 from kyc_guard.motion import GROUPS, POOLED_NAMES
 from kyc_guard.reports.metrics import auc, clopper_pearson
 from training import liveness_clips, liveness_variants
-from training.__main__ import CACHE, CONFIGS, DATA
 from training.discriminant import FAMILIES, LIVE_PAIRS, SHOWN, Array, Discriminant, Weighing, family_of, fit, platt, type_of
 from training.liveness_clips import STREAM_ATTACKS, ClipRow
 from training.liveness_figures import Table, balance, measure, measure_face_attack, measure_stills, measure_streams
 from training.liveness_onnx import Exported, write_onnx
+from training.places import CACHE, CONFIGS, DATA
 from training.thresholds import write_table
 
 SHORTCUTS = ("width", "height", "rate", "bytes a pixel", "brightness", "face size")

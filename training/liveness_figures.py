@@ -110,8 +110,9 @@ def _version() -> int:
 
 
 def measure_streams(cache: Path, rows: Sequence[ClipRow]) -> NDArray[np.float64]:
-    """(N, 2) longest freeze in seconds and likeness of what comes back; kept under a name that changes with motion/returns.py."""
-    store = cache.parent / f"returns-{crc32(ast.dump(ast.parse(inspect.getsource(returns))).encode()):08x}"
+    """(N, 2) longest freeze in seconds and likeness of what comes back; kept under a name that changes with the code that measures."""
+    source = "".join(ast.dump(ast.parse(inspect.getsource(m))) for m in (returns, measuring.measure_returns))
+    store = cache.parent / f"returns-{crc32(source.encode()):08x}"
     store.mkdir(exist_ok=True)
     out = np.zeros((len(rows), 2))
     for i, row in enumerate(rows):

@@ -17,10 +17,10 @@ from training.chips import ChipStore
 from training.evaluate import score_split, summary, views_of
 from training.export import export_onnx, quantise, sha256
 from training.models import AttackNet
+from training.places import CONFIGS
 from training.thresholds import THRESHOLDS, write_table
-from training.train import Config
+from training.train import Config, trained
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
 WEIGHTS = THRESHOLDS.parent
 LICENCE = "research use only: trained on CASIA-FASD, NUAA, UTKFace, FFHQ and others, see the card"
 _RANGE_VIEWS = 256
@@ -37,9 +37,7 @@ def ship(cache: Path, runs: dict[str, str]) -> None:
     nets: dict[str, AttackNet] = {}
     for name, view in VIEWS.items():
         config = Config.load(CONFIGS / f"{name}.toml")
-        net = AttackNet(config.stages, pretrained=False)
-        net.load_state_dict(torch.load(cache / "runs" / runs.get(name, name) / "net.pt", weights_only=True))
-        nets[name] = net.eval()
+        nets[name] = net = trained(cache / "runs" / runs.get(name, name), config)
         path = WEIGHTS / f"face_attack_{name}.onnx"
         difference = export_onnx(net, path, view.side_px)
         small = WEIGHTS / f"face_attack_{name}_int8.onnx"

@@ -14,7 +14,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -66,6 +66,10 @@ class Config:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         data["cycles"] = tuple(Cycle(**cycle) for cycle in data["cycles"])
         return cls(**{**data, "species": tuple(data.get("species", ()))})
+
+    def shortened(self, pairs: int) -> Config:
+        """One cycle of so many pairs, at the first one's learning rate."""
+        return replace(self, cycles=(self.cycles[0]._replace(pairs=pairs),))
 
     def lr_at(self, step: int) -> float | None:
         """Learning rate of a step, warming up over the first hundred of a cycle; ``None`` after the last."""
@@ -201,6 +205,13 @@ def mean_of(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of several nets' weights and statistics; counters are the last one's."""
     last = states[-1]
     return {k: torch.stack([s[k] for s in states]).mean(0) if v.is_floating_point() else v for k, v in last.items()}
+
+
+def trained(run: Path, config: Config) -> AttackNet:
+    """The finished net of a run's folder, ready to judge."""
+    net = AttackNet(config.stages, pretrained=False)
+    net.load_state_dict(torch.load(run / "net.pt", weights_only=True))
+    return net.eval()
 
 
 def _save(

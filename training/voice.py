@@ -24,13 +24,13 @@ from scipy.signal import butter, sosfilt
 
 from kyc_guard.config import Limits, Policy, Settings
 from kyc_guard.media import AUDIO_RATE_HZ, read_audio
-from kyc_guard.reports.metrics import auc, clopper_pearson
+from kyc_guard.reports.metrics import auc
 from kyc_guard.speech.hearing import SPEECH_STEP_S, ear
 from kyc_guard.speech.recording import unfit_sound
 from kyc_guard.speech.timbre import FIGURES, timbre
 from kyc_guard.types import Float32Array, Float64Array
-from training.__main__ import CONFIGS, DATA
-from training.lipsync import logistic
+from training.fitting import flagged, logistic
+from training.places import CONFIGS, DATA
 from training.thresholds import THRESHOLDS, write_table
 from training.vocoders import VOCODERS, espeak
 
@@ -195,18 +195,13 @@ def fit(found: Sequence[Row], config: Config) -> Hint:
     return Hint(centre, scale, signed, away, offset, config.cut)
 
 
-def _flagged(scores: Float64Array, point: float) -> dict[str, Any]:
-    flagged = int((scores >= point).sum())
-    return {"flagged": flagged, "of": len(scores), "interval_95": list(clopper_pearson(flagged, len(scores)))}
-
-
 def report(found: Sequence[Row], hint: Hint, logit: float) -> dict[str, Any]:
     """Windows flagged at the point, and AUC against the real windows, by kind."""
     scores = hint(np.stack([r.figures for r in found]))
     kinds = np.array([r.kind for r in found])
-    out: dict[str, Any] = {"real": _flagged(scores[kinds == "real"], logit)}
+    out: dict[str, Any] = {"real": flagged(scores[kinds == "real"], logit)}
     for kind in sorted(set(kinds) - {"real"}):
-        out[kind] = _flagged(scores[kinds == kind], logit) | {"auc": auc(scores[kinds == "real"], scores[kinds == kind])}
+        out[kind] = flagged(scores[kinds == kind], logit) | {"auc": auc(scores[kinds == "real"], scores[kinds == kind])}
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -14,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from kyc_guard.errors import OutputError
 from kyc_guard.reports import metrics
 from kyc_guard.reports.differences import against_others, needed
 from kyc_guard.reports.metrics import Rate
 from kyc_guard.reports.presentations import ERRORS, Presentation, Score, Table
 from kyc_guard.reports.rehearsal import NOTICE, rehearse
+from kyc_guard.whole_file import write_whole
 
 _WORST = 10
 _CURVE_STEPS = 40
@@ -341,22 +340,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list) else value
-
-
-def write_whole(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Replace ``path`` by ``text``, whole or not at all; ``mode`` says who may read it.
-
-    Raises:
-        OutputError: the folder cannot be written, or the disk is full.
-    """
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        draft.unlink(missing_ok=True)
-        with open(draft, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror}). Remedy: make room or name a folder you may write to") from error

@@ -10,8 +10,8 @@ from kyc_guard.config import Limits, Sampling
 from kyc_guard.errors import InputError
 from kyc_guard.media import read_clip
 from kyc_guard.media.sampling import shrunk
-from kyc_guard.reports.evaluation import write_whole
 from kyc_guard.reports.pages import picture, render
+from kyc_guard.whole_file import write_whole
 
 _SIDE_PX = 240
 _ONE_FRAME = Sampling(frames=1, burst_frames=0)

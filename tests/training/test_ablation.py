@@ -8,7 +8,8 @@ import pytest
 
 from kyc_guard.attacks import ATTACKS
 from kyc_guard.faces.views import VIEWS
-from training.ablation import CONFIGS, Plan, judged
+from training.ablation import Plan, judged
+from training.places import CONFIGS
 from training.resynthesis import KINDS
 from training.train import Config
 

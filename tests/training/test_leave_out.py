@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("torch", reason="the train extra is not installed")
 
 from training.chips import ChipRow
-from training.leave_out import CONFIGS, Plan, _separation, run_name
+from training.leave_out import Plan, _separation, run_name
+from training.places import CONFIGS
 
 BONA_FIDE = ChipRow("a.png", "bona_fide", "", "cam", "p1", "", "train", "", 0, 64)
 ATTACK = replace(BONA_FIDE, path="b.png", label="attack", attack_type="print", subject="p2")
