@@ -79,7 +79,8 @@ def of_nets(
 ) -> dict[str, Any]:
     """Ours, foreign ones and the stand-in pair; what one face costs through all views; and what the machine can compute at most."""
     pair, written = nets.standins(scratch)
-    rows = nets.sweep([*nets.shipped(settings), *nets.foreign(peers), *pair], threads=threads, seconds=seconds, batches=batches)
+    weights = [*nets.shipped(settings), *nets.foreign(peers), *pair]
+    rows = nets.sweep(weights, threads=threads, seconds=seconds, portion=settings.net_batch, batches=batches)
     with Verifier(settings.model_copy(update={"threads": 1})) as verifier:
         faces = nets.faces(verifier, seconds=seconds)
     about = [{"name": s.path.stem, "parameters": s.parameters, "multiply_adds": s.multiply_adds} for s in written]

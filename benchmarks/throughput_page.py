@@ -43,8 +43,11 @@ def _nets(part: Mapping[str, Any]) -> str:
             gemm, conv = (f"{most[k] / 1e9:.0f}" for k in ("gemm", "conv"))
             text += f"The roof on {threads} thread(s): {gemm} thousand million multiply-adds a second in a matrix product, {conv} in a "
             text += "convolution. An int8 net's roof is higher than this one of fp32.\n\n"
-    text += "The best batch of each net, and how much longer a picture takes at others. One submission fills a batch of 12, so a batch "
-    text += "across submissions can only pay where more than that is faster:\n\n"
+    text += "Batches are cut into portions of `net_batch`; ONNX Runtime alone gets them whole. Its best batch for each net, and how much "
+    text += (
+        "longer a picture takes at others; one submission fills a batch of 12, so a batch across submissions can only pay where more than "
+    )
+    text += "that is faster:\n\n"
     best = (
         (
             *(b[k] for k in ("net", "device", "precision", "threads", "batch")),

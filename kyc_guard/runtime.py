@@ -52,10 +52,8 @@ class Net:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Memory kept from call to call costs every worker 50 MB and, with portions this small, saves no time.
+        # Memory kept from call to call costs every worker 90 MB and, with portions this small, saves no time.
         options.enable_cpu_mem_arena = False
-        # Spinning threads steal the cores from decoders in the same process.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.weight, self._batch = weight, batch
         self._session, missed = _session(weight, options, device, precision)
         self.provider: str = self._session.get_providers()[0]

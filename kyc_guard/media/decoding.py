@@ -55,6 +55,8 @@ class Decoder:
         # Kept from frame to frame: making one costs as much as a frame.
         self._shrink, self._colour = VideoReformatter(), VideoReformatter()
         self.errors = 0
+        self._matrix: tuple[int, _DisplayMatrix] | None = None
+        """PyAV's rotation of the frame it was read from, and the matrix."""
         self.rotation_deg = 0
         self.sizes: Counter[tuple[int, int]] = Counter()
         """(height, width) of upright frames -> how many of the wanted have it."""
@@ -128,7 +130,7 @@ class Decoder:
                 found[i] = None
 
     def _keep(self, i: int, frame: Any) -> None:
-        matrix = _display_matrix(frame)
+        matrix = self._upright(frame)
         self.rotation_deg = matrix.rotation_deg
         self.sizes[(frame.width, frame.height) if matrix.swaps else (frame.height, frame.width)] += 1
         stacks = [stack for stack in self._stacks if i in stack.wanted]
@@ -142,6 +144,15 @@ class Decoder:
             small = self._shrink.reformat(frame, width=width, height=height, format="yuv420p", interpolation="AREA", threads=1)
             small_rgb: Any = self._colour.reformat(small, format="rgb24", threads=1).to_ndarray()
             self._small.put(i, matrix.turned(small_rgb))
+
+    def _upright(self, frame: Any) -> _DisplayMatrix:
+        """The frame's display matrix, looked at on the first frame and wherever the rotation changes.
+
+        Not on every frame: PyAV ties one whose side data was looked at into a cycle, and a whole clip waits for the garbage collector.
+        """
+        if self._matrix is None or self._matrix[0] != frame.rotation:
+            self._matrix = frame.rotation, _display_matrix(frame)
+        return self._matrix[1]
 
 
 class _DisplayMatrix:

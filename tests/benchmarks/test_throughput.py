@@ -106,7 +106,7 @@ def test_the_stand_in_pair_has_the_size_it_claims_and_is_timed_beside_bare_onnx_
     for net, millions in zip(written, (0.435, 0.414), strict=True):
         assert net.parameters == pytest.approx(millions * 1e6, rel=0.01)
         assert net.multiply_adds == pytest.approx(40.7e6, rel=0.01)
-    rows = nets.sweep(weights, threads=[1], seconds=0.0, batches=(1, 2))
+    rows = nets.sweep(weights, threads=[1], seconds=0.0, portion=8, batches=(1, 2))
     assert [(r["net"], r["batch"]) for r in rows] == [("standin_a", 1), ("standin_a", 2), ("standin_b", 1), ("standin_b", 2)]
     assert {r["device"] for r in rows} <= {device for device, _, _ in nets.MODES}
     assert {b["net"]: sorted(b["more"]) for b in nets.best_batches(rows)} == {"standin_a": ["1", "2"], "standin_b": ["1", "2"]}
@@ -297,7 +297,7 @@ def test_a_net_that_does_not_take_a_batch_gives_no_row_for_it(tmp_path: Path) ->
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(model, str(tmp_path / "fixed.onnx"))
     fixed: Weight = dataclasses.replace(first, path=tmp_path / "fixed.onnx")
-    assert [row["batch"] for row in nets.sweep([fixed], threads=[1], seconds=0.0, batches=(1, 2))] == [1]
+    assert [row["batch"] for row in nets.sweep([fixed], threads=[1], seconds=0.0, portion=8, batches=(1, 2))] == [1]
 
 
 @pytest.mark.parametrize("file", sorted(Path(benchmarks.__file__).parent.glob("*.py")), ids=lambda f: f.name)
