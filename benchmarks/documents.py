@@ -28,6 +28,7 @@ from kyc_guard.cli import reporting
 from kyc_guard.config import Limits, Settings
 from kyc_guard.detectors.document import DOUBTS, Document
 from kyc_guard.detectors.protocol import Bundle
+from kyc_guard.documents.page import with_documents
 from kyc_guard.errors import InputError, KycGuardError
 from kyc_guard.media import read_image
 from kyc_guard.progress import bar
@@ -112,7 +113,7 @@ class Judge:
             if task.again is not None:
                 image = _photographed_again(image, task)
             started = time.perf_counter()
-            signal = detector(Evidence(Submission(id=task.path.stem), documents_rgb=(image,), judged_on=_TODAY))
+            signal = detector(with_documents(Evidence(Submission(id=task.path.stem), judged_on=_TODAY), image))
             took_ms = (time.perf_counter() - started) * 1000
             doubts = dict(signal.facts.get("doubts", {}))
             return Trial(task, bool(doubts), doubts, tuple(kinds[r.code] for r in signal.reasons if r.code in kinds), took_ms)

@@ -72,7 +72,7 @@ def page(rng: Rng, portrait_rgb: UInt8Array) -> Seen | None:
     if seen is None or max(abs(seen[1].yaw_deg), abs(seen[1].roll_deg)) > _AHEAD_DEG:
         return None
     found = find_portrait(straight_page(live_capture(rng, render(Holder(), portrait_rgb))))
-    return None if found is None else (found[0], found[1])
+    return None if found is None else (found.upright_rgb, found.face)
 
 
 SIDES: Mapping[str, Callable[[Rng, UInt8Array], Seen | None]] = {

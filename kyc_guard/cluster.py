@@ -108,8 +108,8 @@ def traits(submission: Submission, settings: Settings, limits: Mapping[str, floa
         image, facts = read_image(page, settings.limits)
         files[f"document {number}"] = facts.sha256
         if number == 1:
-            upright = found_page[0] if (found_page := find_portrait(image)) is not None else image
-            found = replace(found, layout=_layout(upright))
+            portrait = find_portrait(image)
+            found = replace(found, layout=_layout(image if portrait is None else portrait.upright_rgb))
     return found
 
 

@@ -21,6 +21,7 @@ from kyc_guard import detectors as room
 from kyc_guard import fusion
 from kyc_guard.config import Limits, Settings
 from kyc_guard.detectors.protocol import Bundle, Detector
+from kyc_guard.documents.page import with_documents
 from kyc_guard.errors import ConfigError, UnreadableError
 from kyc_guard.faces import track_faces
 from kyc_guard.faces.following import follow_face
@@ -120,7 +121,7 @@ class Verifier:
         Raises:
             InputError: a file that was sent cannot be read or passes a limit.
         """
-        return self._add_selfie(self._documents(submission, self.detectors), self.detectors)
+        return _together(self._documents(submission, self.detectors), self._selfie(submission, self.detectors))
 
     def attack_score(self, media: Media, name: str) -> AttackScore:
         """Run only the presentation-attack detectors (those with a weight in ``[fusion.weights]``) on a picture or clip.
@@ -134,7 +135,7 @@ class Verifier:
         """
         weights = fusion.fusion_weights(self.bundle.thresholds)
         asked = tuple(d for d in self.detectors if d.name in weights)
-        evidence = self._add_selfie(self._documents(Submission(id=name, selfie=media), asked), asked)
+        evidence = self._selfie(Submission(id=name, selfie=media), asked)
         signals = tuple(detector(evidence) for detector in asked)
         score = fusion.attack_score(signals, self.bundle.thresholds)
         judged = [s for s in signals if s.score is not None]
@@ -148,19 +149,25 @@ class Verifier:
     def _judge(self, submission: Submission, judged_on: date | None) -> tuple[Evidence, Mapping[str, _Answer]]:
         """Evidence, and one answer a detector in their order.
 
-        With more than one thread the document is judged while the selfie is still being decoded, and everything else by whichever
-        thread is free. Which one it was changes no answer.
+        With more than one thread the document is read and judged while the selfie is still being decoded, and everything else by
+        whichever thread is free. Which one it was changes no answer.
         """
+        begun = self._share(partial(self._begin, submission, judged_on))
+        selfie = self._selfie(submission, self.detectors)
+        documents, asked = begun()
+        evidence = _together(documents, selfie)
+        asked |= {d.name: self._share(partial(_ask, d, evidence)) for d in self.detectors if d.name not in asked}
+        # Other threads begin with the first: so this one meets them halfway.
+        answers = {name: answer() for name, answer in reversed(asked.items())}
+        return evidence, {d.name: answers[d.name] for d in self.detectors}
+
+    def _begin(self, submission: Submission, judged_on: date | None) -> tuple[Evidence, dict[str, Callable[[], _Answer]]]:
+        """Evidence of the documents alone, and what those say of it who ask for nothing else."""
         documents = self._documents(submission, self.detectors)
         if judged_on is not None:
             documents = replace(documents, judged_on=judged_on)
         early = [d for d in self.detectors if d.needs == {Modality.DOCUMENT}]  # one that needs nothing may still look at everything
-        asked = {d.name: self._share(partial(_ask, d, documents)) for d in early}
-        evidence = self._add_selfie(documents, self.detectors)
-        asked |= {d.name: self._share(partial(_ask, d, evidence)) for d in self.detectors if d not in early}
-        # Other threads begin with the first: so this one meets them halfway.
-        answers = {name: answer() for name, answer in reversed(asked.items())}
-        return evidence, {d.name: answers[d.name] for d in self.detectors}
+        return documents, {d.name: self._share(partial(_ask, d, documents)) for d in early}
 
     def _share(self, work: Callable[[], T]) -> Callable[[], T]:
         """Offer ``work`` to another thread. Calling what is returned gives its result, done here where no thread has begun it."""
@@ -170,29 +177,25 @@ class Verifier:
         return lambda: work() if future.cancel() else future.result()
 
     def _documents(self, submission: Submission, asked: Sequence[Detector]) -> Evidence:
-        """Evidence of the documents alone, decoded if anybody ``asked`` needs them."""
-        if not asked:
-            raise RuntimeError("this Verifier is closed")
+        """Evidence of the documents alone, decoded, straightened and searched for the portrait if anybody ``asked`` needs them."""
         wanted = submission.document if any(Modality.DOCUMENT in d.needs for d in asked) else ()
         names = [_name(submission, media, f"document {i}") for i, media in enumerate(wanted, start=1)]
         pictures = [read_image(media, self.settings.limits, name=name) for media, name in zip(wanted, names, strict=True)]
         small = self.settings.limits.model_copy(update={"max_bytes": self.settings.limits.max_chip_bytes})
         chip = {part: load_media(media, small, f"{submission.id}: chip {part}") for part, media in submission.chip.items()}
-        return Evidence(
-            submission=submission,
-            documents_rgb=tuple(rgb for rgb, _ in pictures),
-            document_facts=tuple(facts for _, facts in pictures),
-            chip=MappingProxyType(chip),
-        )
+        facts = tuple(facts for _, facts in pictures)
+        return with_documents(Evidence(submission, document_facts=facts, chip=MappingProxyType(chip)), *(rgb for rgb, _ in pictures))
 
-    def _add_selfie(self, documents: Evidence, asked: Sequence[Detector]) -> Evidence:
-        """The whole evidence: selfie decoded, faces tracked; consecutive and evenly spread frames if anybody ``asked`` needs a clip,
+    def _selfie(self, submission: Submission, asked: Sequence[Detector]) -> Evidence:
+        """Evidence of the selfie alone: decoded, faces tracked; consecutive and evenly spread frames if anybody ``asked`` needs a clip,
         sound if anybody listens, and the face at an even rate where somebody acts or speaks, or was asked to.
         """
-        submission, ratio = documents.submission, self._other_face_ratio
+        if not asked:
+            raise RuntimeError("this Verifier is closed")
+        ratio = self._other_face_ratio
         if submission.selfie is None:
             nothing = Reason("no_selfie", "the submission has no selfie")
-            return replace(documents, problems=MappingProxyType(dict.fromkeys((Modality.FACE, Modality.CLIP, Modality.AUDIO), nothing)))
+            return Evidence(submission, problems=MappingProxyType(dict.fromkeys((Modality.FACE, Modality.CLIP, Modality.AUDIO), nothing)))
         name = _name(submission, submission.selfie, "selfie")
         # Reasons name the file alone: a decision must replay from another folder.
         shown = submission.selfie.name if isinstance(submission.selfie, Path) else name
@@ -216,8 +219,8 @@ class Verifier:
         track = track_faces(clip.frames_rgb, other_face_ratio=ratio)
         if not track.found:
             problems[Modality.FACE] = Reason("no_face", f"{shown}: no face in any of {len(track.faces)} frames")
-        return replace(
-            documents,
+        return Evidence(
+            submission,
             clip=clip,
             track=track,
             motion_track=motion_track() if motion_track else None,
@@ -248,6 +251,7 @@ class Verifier:
         self.detectors = ()
         if self._pool:
             self._pool.shutdown()
+            self._pool = None
 
     def __enter__(self) -> Self:
         return self
@@ -269,6 +273,18 @@ class Verifier:
             review, reject = (None if p is None else thresholds.point(name, p) for p in (check.review_at, check.reject_at))
             if review is not None and reject is not None and review > reject:
                 raise ConfigError(f"{path}: [checks.{name}] would reject at {reject} what it reviews only at {review}")
+
+
+def _together(documents: Evidence, selfie: Evidence) -> Evidence:
+    return replace(
+        documents,
+        clip=selfie.clip,
+        track=selfie.track,
+        motion_track=selfie.motion_track,
+        burst_track=selfie.burst_track,
+        audio=selfie.audio,
+        problems=selfie.problems,
+    )
 
 
 def _name(submission: Submission, media: Media, role: str) -> str:

@@ -240,8 +240,7 @@ def _pasted(paste: Callable[[Rng, FaceImage, FaceImage], UInt8Array], rng: Rng, 
     found = find_portrait(own.pages_rgb[0])
     if found is None:
         raise NotApplicableError("no portrait was found on the document's first page")
-    page, face, _ = found
-    pasted = paste(rng, FaceImage(page, np.ascontiguousarray(face.landmarks_px[:, :2])), donor.face)
+    pasted = paste(rng, FaceImage(found.upright_rgb, np.ascontiguousarray(found.face.landmarks_px[:, :2])), donor.face)
     return Made(png(pasted), ".png")
 
 

@@ -263,6 +263,20 @@ class FaceTrack:
         return tuple(i for i, face in enumerate(self.faces) if face is not None)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PagePortrait:
+    """The holder's face, as a page of the document shows it."""
+
+    page: int
+    """Which of the pages, from 0."""
+    quarter_turns: int
+    """Counter-clockwise turns of that page that set the face upright."""
+    upright_rgb: UInt8Array
+    """(H, W, 3) uint8 RGB: the page so turned."""
+    face: Face
+    """In pixels of ``upright_rgb``."""
+
+
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
     """One stream as the container declares it."""
@@ -357,6 +371,11 @@ class Evidence:
     audio: Float32Array | None = None
     """(N,) float32 in [-1, 1], mono, 16 kHz."""
     documents_rgb: tuple[UInt8Array, ...] = ()
+    """As they were sent."""
+    pages_rgb: tuple[UInt8Array, ...] = ()
+    """The same, each straight and alone where it lay askew."""
+    portrait: PagePortrait | None = None
+    """Of the first of ``pages_rgb`` that shows one."""
     document_facts: tuple[ContainerFacts, ...] = ()
     chip: Mapping[str, bytes] = field(default_factory=lambda: _EMPTY)
     """``sod``, ``dg1`` ... -> the elementary file as it was read; empty = no chip was read."""
@@ -374,7 +393,7 @@ class Evidence:
             case Modality.AUDIO:
                 return self.audio is not None
             case Modality.DOCUMENT:
-                return bool(self.documents_rgb)
+                return bool(self.pages_rgb)
 
     def why_missing(self, modality: Modality) -> Reason:
         return self.problems.get(modality, Reason(f"no_{modality}", f"the submission has no {modality}"))

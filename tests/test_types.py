@@ -51,7 +51,7 @@ def test_outcomes_are_ordered_by_severity() -> None:
         (Evidence(Submission("x"), clip=clip(is_still=True), track=FaceTrack((None, None), 0)), set()),
         (Evidence(Submission("x"), clip=clip(is_still=False)), {Modality.CLIP}),
         (Evidence(Submission("x"), audio=np.zeros(3, np.float32)), {Modality.AUDIO}),
-        (Evidence(Submission("x"), documents_rgb=(np.zeros((2, 2, 3), np.uint8),)), {Modality.DOCUMENT}),
+        (Evidence(Submission("x"), pages_rgb=(np.zeros((2, 2, 3), np.uint8),)), {Modality.DOCUMENT}),
     ],
 )
 def test_evidence_has_what_can_be_judged(evidence: Evidence, has: set[Modality]) -> None:

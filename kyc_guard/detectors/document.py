@@ -27,7 +27,7 @@ from kyc_guard.documents.chip import REASONS as CHIP_REASONS
 from kyc_guard.documents.chip import Chip, read_chip
 from kyc_guard.documents.consistency import Agreement, Limits, compare_claims, compare_identities, compare_visual_zone
 from kyc_guard.documents.doubt import Doubt, Doubts
-from kyc_guard.documents.geometry import glare_share, straight_page
+from kyc_guard.documents.geometry import glare_share
 from kyc_guard.documents.identity import Identity
 from kyc_guard.documents.mrz import Mrz
 from kyc_guard.documents.page import Page, read_page, sharpness
@@ -100,12 +100,13 @@ class Document:
         if absent is not None:
             return absent
         today = evidence.judged_on
-        images = [straight_page(image) for image in evidence.documents_rgb]
+        images = evidence.pages_rgb
+        portraits = {} if evidence.portrait is None else {evidence.portrait.page + 1: evidence.portrait}
         refused = [self._refusal(i, image) for i, image in enumerate(images, start=1)]
         good = [number for number, reason in enumerate(refused, start=1) if reason is None]
         if not good:
             return abstain(self, *(reason for reason in refused if reason is not None))
-        pages = [read_page(images[number - 1], today=today) for number in good]
+        pages = [read_page(images[number - 1], today=today, portrait=portraits.get(number)) for number in good]
         if not any(page.mrz or page.lines for page in pages):
             return abstain(self, Reason("document_unreadable", "no text could be read on any page"))
         best = max(pages, key=_worth)
@@ -142,7 +143,7 @@ class Document:
             "doubts": {d.kind: round(d.probability, 4) for d in doubts},
             "doubted_page": good[pages.index(doubted)],
         }
-        # Boxes lie in the page turned upright: `straight_page` of document number ``*_page``, turned by its ``quarter_turns``.
+        # Boxes lie in the page turned upright: of `Evidence.pages_rgb` number ``*_page``, turned by its ``quarter_turns``.
         artefacts: dict[str, NDArray[Any]] = {}
         if best.mrz_xyxy is not None:
             facts["mrz_page"], artefacts["mrz_xyxy"] = good[pages.index(best)], best.mrz_xyxy
@@ -151,6 +152,7 @@ class Document:
                 facts["altered_page"], artefacts["altered_xyxy"] = facts["doubted_page"], lines_xyxy[doubt.line]
         if portrait is not None and portrait.portrait is not None:
             facts["portrait_page"], artefacts["portrait_xyxy"] = good[pages.index(portrait)], portrait.portrait.box_xyxy
+            facts["portrait_px"] = round(portrait.portrait.quality.size_px, 1)
         if chip is not None and chip.portrait_rgb is not None:
             artefacts["chip_portrait_rgb"] = chip.portrait_rgb
         return Signal(
@@ -289,8 +291,6 @@ def _mrz_facts(zone: Mrz) -> dict[str, Any]:
 def _page_facts(page: Page) -> dict[str, Any]:
     return {
         "has_mrz": page.mrz is not None,
-        "has_portrait": page.portrait is not None,
-        "portrait_px": None if page.portrait is None else round(page.portrait.quality.size_px, 1),
         "quarter_turns": page.quarter_turns,
         "text_lines": len(page.lines),
     }

@@ -19,14 +19,12 @@ from kyc_guard.calibration import Platt
 from kyc_guard.config import Limits, Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.documents.chip import chip_portrait
-from kyc_guard.documents.geometry import straight_page
-from kyc_guard.documents.page import find_portrait
 from kyc_guard.errors import ConfigError
 from kyc_guard.face_index import FaceIndex, configured_index
 from kyc_guard.faces import face_finder
 from kyc_guard.faces.embedding import MODEL, Embedder, aligned, best_faces, distance, together
 from kyc_guard.faces.shape import shape_gap
-from kyc_guard.types import Evidence, Face, Float32Array, Modality, Reason, Signal, UInt8Array
+from kyc_guard.types import Evidence, Face, Float32Array, Modality, PagePortrait, Reason, Signal, UInt8Array
 
 _PAIRS = {
     "print_selfie": "the selfie and the document portrait",
@@ -129,7 +127,7 @@ class Match:
         subject = evidence.submission.subject
         reasons = list(self._known("selfie", together(selfies, weights), subject, facts))
         portraits = {}
-        for name, found in (("print", self._printed(evidence.documents_rgb)), ("chip", self._in_chip(evidence.chip))):
+        for name, found in (("print", self._printed(evidence.portrait)), ("chip", self._in_chip(evidence.chip))):
             if isinstance(found, Reason):
                 reasons.append(found)
             elif found is not None:
@@ -172,16 +170,13 @@ class Match:
             artefacts=MappingProxyType(artefacts),
         )
 
-    def _printed(self, documents_rgb: Sequence[UInt8Array]) -> Portrait | Reason:
-        """That of the first page that has one: backs have none, and looking for it in vain takes longest."""
-        found = next((f for f in map(find_portrait, map(straight_page, documents_rgb)) if f is not None), None)
+    def _printed(self, found: PagePortrait | None) -> Portrait | Reason:
         if found is None:
             return Reason("document_no_portrait", "no portrait was found on any page")
-        page_rgb, face, _ = found
-        if face.quality.size_px < self.min_portrait_px:
-            size = f"{face.quality.size_px:.0f} px wide, {self.min_portrait_px:.0f} are needed"
+        if found.face.quality.size_px < self.min_portrait_px:
+            size = f"{found.face.quality.size_px:.0f} px wide, {self.min_portrait_px:.0f} are needed"
             return Reason("match_portrait_too_small", f"the document portrait is {size}")
-        return Portrait(face, aligned(page_rgb, face.landmarks_px))
+        return Portrait(found.face, aligned(found.upright_rgb, found.face.landmarks_px))
 
     def _in_chip(self, files: Mapping[str, bytes]) -> Portrait | Reason | None:
         """DG2; ``None`` where it was not sent or cannot be read, which the document check says."""

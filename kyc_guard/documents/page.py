@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import product
@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 
 from kyc_guard.documents import mrz
+from kyc_guard.documents.geometry import straight_page
 from kyc_guard.documents.mrz import Mrz
 from kyc_guard.documents.ocr import TextLine, join_rows, read_text
 from kyc_guard.faces import face_finder
-from kyc_guard.types import Face, Float32Array, UInt8Array
+from kyc_guard.types import Evidence, Face, Float32Array, PagePortrait, UInt8Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,31 +60,40 @@ _PART = 0.75
 """Of the shorter side. Of twenty pages photographed with small grey portraits six were found whole, twenty in such parts."""
 
 
-def find_portrait(image_rgb: UInt8Array) -> tuple[UInt8Array, Face, int] | None:
-    """The portrait of a page: the page turned so that it stands upright, its largest face (smaller ones are ghost prints), the turns.
+def find_portrait(*pages_rgb: UInt8Array) -> PagePortrait | None:
+    """The portrait of the first page that has one: its largest face, since smaller ones are ghost prints.
 
-    The whole page is looked at first, then its parts, where a small portrait is large enough to be found.
+    Backs have none, and looking for it in vain takes longest. Of a page the whole is looked at first, then its parts, where a small
+    portrait is large enough to be found. The first face that looks ahead is taken, or else the most frontal fit: the mesh fits itself
+    onto upside-down faces too, but askew.
 
     Args:
-        image_rgb: (H, W, 3) uint8 RGB.
+        pages_rgb: (H, W, 3) uint8 RGB each.
     """
-    return _portrait(image_rgb, (_faces, _faces_in_parts))
+    for number, page_rgb in enumerate(pages_rgb):
+        fits: list[tuple[float, PagePortrait]] = []
+        for look, turns in product((_faces, _faces_in_parts), range(4)):
+            upright = _turned(page_rgb, turns)
+            face = next((f for f in look(upright) if abs(f.roll_deg) < 45), None)
+            if face is None:
+                continue
+            found = PagePortrait(number, turns, upright, face)
+            if abs(face.yaw_deg) <= _PORTRAIT_YAW_DEG and abs(face.roll_deg) <= _PORTRAIT_ROLL_DEG:
+                return found
+            fits.append((abs(face.yaw_deg) + abs(face.roll_deg), found))
+        if fits:
+            return min(fits, key=lambda fit: fit[0])[1]
+    return None
 
 
-def _portrait(image_rgb: UInt8Array, looks: Sequence[Callable[[UInt8Array], Sequence[Face]]]) -> tuple[UInt8Array, Face, int] | None:
-    """The first face that looks ahead, or else the most frontal fit: the mesh fits itself onto upside-down faces too, but askew."""
-    fits: list[tuple[float, int, Face]] = []
-    for look, turns in product(looks, range(4)):
-        faces = [f for f in look(_turned(image_rgb, turns)) if abs(f.roll_deg) < 45]
-        if not faces:
-            continue
-        fits.append((abs(faces[0].yaw_deg) + abs(faces[0].roll_deg), turns, faces[0]))
-        if abs(faces[0].yaw_deg) <= _PORTRAIT_YAW_DEG and abs(faces[0].roll_deg) <= _PORTRAIT_ROLL_DEG:
-            return _turned(image_rgb, turns), faces[0], turns
-    if not fits:
-        return None
-    _, turns, face = min(fits, key=lambda fit: fit[0])
-    return _turned(image_rgb, turns), face, turns
+def with_documents(evidence: Evidence, *documents_rgb: UInt8Array) -> Evidence:
+    """``evidence`` with these pictures of documents, the pages straightened and the portrait found.
+
+    Args:
+        documents_rgb: (H, W, 3) uint8 RGB each, as they were sent.
+    """
+    pages = tuple(map(straight_page, documents_rgb))
+    return replace(evidence, documents_rgb=documents_rgb, pages_rgb=pages, portrait=find_portrait(*pages))
 
 
 def _faces(image_rgb: UInt8Array) -> Sequence[Face]:
@@ -112,23 +122,23 @@ def _turned(image_rgb: UInt8Array, quarter_turns: int) -> UInt8Array:
     return np.ascontiguousarray(np.rot90(image_rgb, quarter_turns))
 
 
-def read_page(image_rgb: UInt8Array, *, today: date) -> Page:
+def read_page(image_rgb: UInt8Array, *, today: date, portrait: PagePortrait | None = None) -> Page:
     """Read one page. The portrait says which way up to try first; a zone outvotes it, since meshes fit themselves onto anything.
 
     Args:
         image_rgb: (H, W, 3) uint8 RGB.
         today: settles the century of two-digit years.
+        portrait: that of this page, if it has one.
     """
-    found = _portrait(image_rgb, (_faces,))
-    start = 0 if found is None else found[2]
+    start = 0 if portrait is None else portrait.quarter_turns
     best = _read(_turned(image_rgb, start), start, today)
     sideways = _sideways(best.lines)
-    if best.mrz is None and (sideways or found is None or start != 0):
+    if best.mrz is None and (sideways or portrait is None or start != 0):
         others = [(start + step) % 4 for step in ((1, 3) if sideways else (2,))]
         pages = [best, *(_read(_turned(image_rgb, turns), turns, today) for turns in others)]
         best = max(pages, key=lambda page: (page.mrz is not None, sum(len(line.text) * line.confidence for line in page.lines)))
-    if found is not None and found[2] == best.quarter_turns:
-        return replace(best, portrait=found[1])
+    if portrait is None or portrait.quarter_turns == best.quarter_turns:
+        return replace(best, portrait=None if portrait is None else portrait.face)
     return replace(best, portrait=next(iter(_faces(best.image_rgb) or _faces_in_parts(best.image_rgb)), None))
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kyc_guard.documents.geometry import straight_page
 from kyc_guard.reports.pages import picture, plot
 from kyc_guard.types import Evidence, Face, Float64Array, Signal, UInt8Array
 
@@ -93,14 +92,14 @@ def documents_boxed(evidence: Evidence, signal: Signal | None) -> list[Picture]:
     facts = {} if signal is None else signal.facts
     turns = {page["page"]: page["quarter_turns"] for page in facts.get("pages", ())}
     pictures = []
-    for number, rgb in enumerate(evidence.documents_rgb, start=1):
+    for number, rgb in enumerate(evidence.pages_rgb, start=1):
         boxes = [
             (signal.artefacts[f"{name}_xyxy"], name.upper(), colour)
             for name, colour in (("mrz", _MRZ_RGB), ("portrait", _PORTRAIT_RGB), ("altered", _ALTERED_RGB))
             if signal is not None and facts.get(f"{name}_page") == number and f"{name}_xyxy" in signal.artefacts
         ]
         found = " and ".join(name for _, name, _ in boxes) or "nothing"
-        shown = boxed(np.ascontiguousarray(np.rot90(straight_page(rgb), turns.get(number, 0))), boxes)
+        shown = boxed(np.ascontiguousarray(np.rot90(rgb, turns.get(number, 0))), boxes)
         pictures.append(Picture(f"document {number}: {found} found", _shown(shown, _WIDE_SIDE_PX), wide=True))
     return pictures
 

@@ -27,6 +27,7 @@ from talking import speaking
 from kyc_guard.config import Limits, Policy, Sampling, Settings, Thresholds
 from kyc_guard.detectors import DETECTORS
 from kyc_guard.detectors.protocol import Detector
+from kyc_guard.documents.page import with_documents
 from kyc_guard.documents.specimen import Holder, render
 from kyc_guard.faces import track_faces
 from kyc_guard.media import read_clip
@@ -55,12 +56,12 @@ def whole() -> Evidence:
     file = mp4(np.stack([waved(number / 25, number)[0] for number in range(50)]))
     facts = read_clip(file, Sampling(frames=1, burst_frames=0), Limits(), name="whole.mp4").facts
     clip = replace(scene.clip, facts=facts)
-    return replace(scene, submission=SUBMISSION, clip=clip, documents_rgb=(render(Holder(), portrait()[0]),))
+    return with_documents(replace(scene, submission=SUBMISSION, clip=clip), render(Holder(), portrait()[0]))
 
 
 def unasked() -> Evidence:
     """No session asked for anything, and the document is left out."""
-    return replace(whole(), submission=Submission("contract"), documents_rgb=())
+    return with_documents(replace(whole(), submission=Submission("contract")))
 
 
 def nothing() -> Evidence:
@@ -78,7 +79,7 @@ def a_photo() -> Evidence:
         burst_timestamps_s=np.zeros(0),
         is_still=True,
     )
-    return replace(full, clip=still, track=_first(full.track, 1), burst_track=None, motion_track=None, documents_rgb=())
+    return with_documents(replace(full, clip=still, track=_first(full.track, 1), burst_track=None, motion_track=None))
 
 
 def faceless() -> Evidence:
@@ -87,7 +88,7 @@ def faceless() -> Evidence:
     assert full.burst_track is not None
     none, none_near = (FaceTrack((None,) * len(t.faces), 0) for t in (full.track, full.burst_track))
     blank = np.full((400, 600, 3), 255, np.uint8)
-    return replace(full, track=none, burst_track=none_near, motion_track=none, documents_rgb=(blank,))
+    return with_documents(replace(full, track=none, burst_track=none_near, motion_track=none), blank)
 
 
 def _resized(side_px: int) -> Evidence:
@@ -96,7 +97,7 @@ def _resized(side_px: int) -> Evidence:
         return cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_AREA), mesh * np.float32(side_px / 256)
 
     page = cv2.resize(render(Holder(), portrait()[0]), (side_px, side_px), interpolation=cv2.INTER_AREA)
-    return replace(filmed(scene), submission=SUBMISSION, documents_rgb=(page,))
+    return with_documents(replace(filmed(scene), submission=SUBMISSION), page)
 
 
 def one_pixel() -> Evidence:
@@ -110,7 +111,7 @@ def tiny() -> Evidence:
 def black() -> Evidence:
     mesh = portrait()[1].landmarks_px
     scene = filmed(lambda _t, _n: (np.zeros((256, 256, 3), np.uint8), mesh))
-    return replace(scene, submission=SUBMISSION, documents_rgb=(np.zeros((600, 800, 3), np.uint8),))
+    return with_documents(replace(scene, submission=SUBMISSION), np.zeros((600, 800, 3), np.uint8))
 
 
 def out_of_the_frame() -> Evidence:
@@ -138,7 +139,7 @@ def cut_short() -> Evidence:
     )
     page = full.documents_rgb[0]
     tracks = {"track": _first(full.track, 2), "burst_track": _first(full.burst_track, 1), "motion_track": _first(full.motion_track, 2)}
-    return replace(full, clip=clip, documents_rgb=(page[: len(page) // 2],), **tracks)
+    return with_documents(replace(full, clip=clip, **tracks), page[: len(page) // 2])
 
 
 def a_truncated_file() -> Evidence:
@@ -244,7 +245,7 @@ WITHOUT: dict[Modality, Callable[[Evidence], Evidence]] = {
     Modality.FACE: lambda e: replace(e, track=None, burst_track=None, motion_track=None),
     Modality.CLIP: lambda e: replace(e, clip=None if e.clip is None else replace(e.clip, is_still=True)),
     Modality.AUDIO: lambda e: replace(e, audio=None),
-    Modality.DOCUMENT: lambda e: replace(e, documents_rgb=()),
+    Modality.DOCUMENT: with_documents,
 }
 
 

@@ -27,11 +27,11 @@ from kyc_guard.documents.doubt import Doubts
 from kyc_guard.documents.identity import Identity
 from kyc_guard.documents.mrz import parse
 from kyc_guard.documents.ocr import TextLine
-from kyc_guard.documents.page import Page, find_portrait
+from kyc_guard.documents.page import Page, find_portrait, with_documents
 from kyc_guard.documents.specimen import Holder, render, zone
 from kyc_guard.errors import ConfigError
 from kyc_guard.media import read_image
-from kyc_guard.types import Evidence, Face, Outcome, Submission, UInt8Array
+from kyc_guard.types import Evidence, Face, Outcome, PagePortrait, Submission, UInt8Array
 from kyc_guard.weights import Weights
 
 TODAY = date(2026, 1, 1)
@@ -65,11 +65,11 @@ def page_rgb() -> UInt8Array:
 def portrait(page_rgb: UInt8Array) -> Face:
     found = find_portrait(page_rgb)
     assert found is not None
-    return found[1]
+    return found.face
 
 
 def _evidence(*pages: UInt8Array, claims: Mapping[str, str] | None = None, judged_on: date = TODAY) -> Evidence:
-    return Evidence(Submission(id="s1", claims=claims or {}), documents_rgb=pages, judged_on=judged_on)
+    return with_documents(Evidence(Submission(id="s1", claims=claims or {}), judged_on=judged_on), *pages)
 
 
 def test_it_is_a_detector(detector: Document) -> None:
@@ -125,7 +125,7 @@ def _page(
 ) -> None:
     """Let every page read as this, so that the checks can be tried without OCR."""
 
-    def read(image_rgb: UInt8Array, *, today: date) -> Page:
+    def read(image_rgb: UInt8Array, *, today: date, portrait: PagePortrait | None) -> Page:
         read = None if lines is None else parse(lines, today=today)
         return Page(image_rgb, 0, text, read, None if read is None else np.zeros(4, np.float32), 0.99, face)
 
@@ -200,9 +200,9 @@ def test_a_doubtful_name_is_confirmed_by_print_or_asked_for_again(
         lines = tuple(TextLine(t, 0.99, np.array([50, 0, 150, 20], np.float32)) for t in text)
         return Page(page_rgb, 0, lines, doubtful, np.zeros(4, np.float32), 0.9, portrait)
 
-    monkeypatch.setattr(module, "read_page", lambda image_rgb, today: page("UTOPIA"))
+    monkeypatch.setattr(module, "read_page", lambda image_rgb, today, portrait: page("UTOPIA"))
     assert {r.code for r in detector(_evidence(page_rgb)).reasons} == {"document_unreadable_field"}
-    monkeypatch.setattr(module, "read_page", lambda image_rgb, today: page("ERIKSSON", "ANNA MARIA"))
+    monkeypatch.setattr(module, "read_page", lambda image_rgb, today, portrait: page("ERIKSSON", "ANNA MARIA"))
     assert detector(_evidence(page_rgb)).reasons == ()
 
 

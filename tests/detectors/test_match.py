@@ -20,6 +20,7 @@ from kyc_guard.calibration import Platt
 from kyc_guard.config import Limits, Settings, Thresholds
 from kyc_guard.detectors.match import Match, MorphHint
 from kyc_guard.detectors.protocol import Bundle, Detector
+from kyc_guard.documents.page import with_documents
 from kyc_guard.documents.specimen import Holder, render
 from kyc_guard.errors import ConfigError
 from kyc_guard.face_index import Chance, FaceIndex
@@ -94,9 +95,8 @@ def face() -> Face:
 
 @pytest.fixture(scope="module")
 def evidence(page_rgb: UInt8Array, face: Face) -> Evidence:
-    return Evidence(
-        Submission(id="s"), clip=_clip([PORTRAIT] * 7), track=FaceTrack((None, *[face] * 6), other_faces=0), documents_rgb=(page_rgb,)
-    )
+    selfie = Evidence(Submission(id="s"), clip=_clip([PORTRAIT] * 7), track=FaceTrack((None, *[face] * 6), other_faces=0))
+    return with_documents(selfie, page_rgb)
 
 
 @pytest.fixture(scope="module")
@@ -166,14 +166,14 @@ def test_an_unreadable_chip_portrait_is_the_document_checks_business(evidence: E
 
 
 def test_where_no_page_shows_a_portrait_the_chip_is_judged_and_the_lack_is_said(with_chip: Evidence) -> None:
-    blank = replace(with_chip, documents_rgb=(np.full((300, 400, 3), 255, np.uint8),))
+    blank = with_documents(with_chip, np.full((300, 400, 3), 255, np.uint8))
     signal = _match([0.1] * 3)(blank)
     assert set(signal.facts["distances"]) == {"chip_selfie"}
     assert [r.code for r in signal.reasons] == ["document_no_portrait"]
 
 
 def test_without_face_or_document_it_abstains(evidence: Evidence) -> None:
-    none = _match([])(replace(evidence, documents_rgb=(), track=FaceTrack((None,) * 7, other_faces=0)))
+    none = _match([])(with_documents(replace(evidence, track=FaceTrack((None,) * 7, other_faces=0))))
     assert none.score is None
     assert {r.code for r in none.reasons} == {"no_document", "no_face"}
 
@@ -185,7 +185,7 @@ def test_a_page_without_a_usable_portrait_is_an_abstention(
     evidence: Evidence, page_rgb: UInt8Array, page: UInt8Array | None, code: str
 ) -> None:
     picture = cv2.resize(page_rgb, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA) if page is None else page
-    signal = _match([0.1] * 3)(replace(evidence, documents_rgb=(picture,)))
+    signal = _match([0.1] * 3)(with_documents(evidence, picture))
     assert (signal.score, [r.code for r in signal.reasons]) == (None, [code])
 
 
@@ -256,7 +256,8 @@ def test_the_shipped_thresholds_accept_the_same_portrait_again(page_rgb: UInt8Ar
     assert match.index is None
     darker = np.clip(PORTRAIT.astype(np.float32) * 0.7, 0, 255).astype(np.uint8)
     clip = _clip([darker])
-    evidence = Evidence(Submission(id="s"), clip=clip, track=track_faces(clip.frames_rgb, other_face_ratio=0.5), documents_rgb=(page_rgb,))
+    selfie = Evidence(Submission(id="s"), clip=clip, track=track_faces(clip.frames_rgb, other_face_ratio=0.5))
+    evidence = with_documents(selfie, page_rgb)
     signal = match(evidence)
     assert signal.score is not None
     assert signal.score < match.unsure_from

@@ -11,9 +11,9 @@ import pytest
 from skimage import data
 
 from kyc_guard.documents.ocr import TextLine, join_rows, read_text
-from kyc_guard.documents.page import find_portrait, read_page, sharpness
+from kyc_guard.documents.page import find_portrait, read_page, sharpness, with_documents
 from kyc_guard.documents.specimen import Holder, render, zone
-from kyc_guard.types import UInt8Array
+from kyc_guard.types import Evidence, Submission, UInt8Array
 
 TODAY = date(2026, 1, 1)
 
@@ -25,7 +25,8 @@ def portrait_rgb() -> UInt8Array:
 
 @pytest.mark.parametrize("layout", ["TD1", "TD2", "TD3"])
 def test_a_specimen_is_read_back_with_all_check_digits(layout: str, portrait_rgb: UInt8Array) -> None:
-    page = read_page(render(Holder(), portrait_rgb, layout=layout), today=TODAY)
+    sent = render(Holder(), portrait_rgb, layout=layout)
+    page = read_page(sent, today=TODAY, portrait=find_portrait(sent))
     assert page.mrz is not None
     assert (page.mrz.lines, page.mrz.failed_checks) == (zone(Holder(), layout), ())
     assert page.portrait is not None
@@ -34,7 +35,8 @@ def test_a_specimen_is_read_back_with_all_check_digits(layout: str, portrait_rgb
 
 
 def test_a_page_on_its_side_is_turned_upright(portrait_rgb: UInt8Array) -> None:
-    page = read_page(np.ascontiguousarray(np.rot90(render(Holder(), portrait_rgb, layout="TD2"))), today=TODAY)
+    sent = np.ascontiguousarray(np.rot90(render(Holder(), portrait_rgb, layout="TD2")))
+    page = read_page(sent, today=TODAY, portrait=find_portrait(sent))
     assert page.quarter_turns == 3
     assert page.mrz is not None
     assert page.mrz.failed_checks == ()
@@ -74,7 +76,16 @@ def test_the_portrait_is_the_largest_face(portrait_rgb: UInt8Array) -> None:
     page[300:450, 1000:1140] = ghost
     found = find_portrait(page)
     assert found is not None
-    assert found[1].box_xyxy[2] < 400
+    assert found.face.box_xyxy[2] < 400
+
+
+def test_evidence_has_the_portrait_of_the_first_page_that_shows_one_whichever_way_up(portrait_rgb: UInt8Array) -> None:
+    front, back = render(Holder(), portrait_rgb, layout="TD1"), np.full((500, 800, 3), 210, np.uint8)
+    evidence = with_documents(Evidence(Submission(id="s")), back, np.ascontiguousarray(np.rot90(front, 2)), front)
+    assert evidence.portrait is not None
+    assert (evidence.portrait.page, evidence.portrait.quarter_turns) == (1, 2)
+    assert np.array_equal(evidence.portrait.upright_rgb, front)
+    assert with_documents(evidence, back).portrait is None
 
 
 def test_same_picture_same_lines(portrait_rgb: UInt8Array) -> None:
