@@ -16,6 +16,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from kyc_guard import detectors as room
 from kyc_guard import fusion
@@ -55,8 +56,9 @@ class Verifier:
 
     def __init__(self, settings: Settings | None = None, *, detectors: Sequence[type[Detector]] | None = None) -> None:
         self.settings = settings or Settings()
-        # Threads are spent on whole pieces of work; those of OpenCV, which are the whole process's, would only fight with them.
+        # Threads are spent on whole pieces of work; those of OpenCV and of NumPy, which are the whole process's, would fight with them.
         cv2.setNumThreads(1)
+        threadpool_limits(1, user_api="blas")
         self.bundle = Bundle.load(self.settings)
         self.detectors = tuple(kind.load(self.bundle) for kind in (room.DETECTORS if detectors is None else detectors))
         self._demand_agreement()
