@@ -7,7 +7,6 @@ portrait that seems to lie in between two people (``match_morph_suspected``) and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -67,7 +66,7 @@ class MorphHint:
         return cls(distance, shape, offset, thresholds.point("morph", "suspected"))
 
     def __call__(self, distance: float, shape_gap: float) -> float:
-        return 1.0 / (1.0 + math.exp(-(self.distance * distance + self.shape * shape_gap + self.offset)))
+        return Platt(1.0, self.offset)(self.distance * distance + self.shape * shape_gap)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import combinations
 from types import MappingProxyType
 
 from kyc_guard.documents.dates import PartialDate, zone_date
 from kyc_guard.documents.names import transliterate
-from kyc_guard.documents.zone_layouts import ALPHABET, FILLER, FORMATS, Format, character_value, check_digit
-from kyc_guard.documents.zone_repair import Chances, repair, settle, weighed_chances
+from kyc_guard.documents.zone_layouts import ALPHABET, FILLER, FORMATS, WEIGHTS, Format, character_value, check_digit
+from kyc_guard.documents.zone_repair import LEAST_TWIN_CHANCE, TWINS, Chances, repair, settle, weighed_chances
 
 _ALPHABET = frozenset(ALPHABET)
 
@@ -197,9 +198,9 @@ def _confidence(layout: Format, final: Sequence[str], chances: Sequence[Chances]
     found: dict[str, float] = {}
     for field in layout.fields:
         text = final[field.line][field.start : field.stop].rstrip(FILLER)
-        row = zip(text, chances[field.line][field.start :], strict=False)
-        certain = (_certainty(c, weighed_chances(field.kind, chance), checked=field.check is not None) for c, chance in row)
-        found[field.name] = min(certain, default=1.0)
+        row = [(c, weighed_chances(field.kind, chance)) for c, chance in zip(text, chances[field.line][field.start :], strict=False)]
+        certain = [_certainty(c, chance, checked=field.check is not None) for c, chance in row]
+        found[field.name] = min([*certain, _certainty_of_pairs(row) if field.check is not None else 1.0])
     return found
 
 
@@ -210,6 +211,25 @@ def _certainty(character: str, chances: Mapping[str, float], *, checked: bool) -
         return here
     alike = sum(p for c, p in chances.items() if (character_value(c) - character_value(character)) % 10 == 0)
     return here / alike if alike else 0.0
+
+
+def _certainty_of_pairs(row: Sequence[tuple[str, Mapping[str, float]]]) -> float:
+    """Chance of the text under a check digit against the likeliest two other characters that leave the digit as it is.
+
+    O and 0 differ by a font, not by chance: where the recogniser hesitated over two of them, both ways are as good.
+    """
+    others = [
+        (k, change, chance / max(chances.get(here, 0.0), LEAST_TWIN_CHANCE), (here, c) if {here, c} == TWINS else None)
+        for k, (here, chances) in enumerate(row)
+        for c, chance in chances.items()
+        if chance >= LEAST_TWIN_CHANCE and (change := (character_value(c) - character_value(here)) * WEIGHTS[k % len(WEIGHTS)] % 10)
+    ]
+    odds = (
+        1.0 if twins is not None and twins == other_twins else ratio * other_ratio
+        for (k, change, ratio, twins), (other_k, other_change, other_ratio, other_twins) in combinations(others, 2)
+        if k != other_k and (change + other_change) % 10 == 0
+    )
+    return 1 / (1 + max(odds, default=0.0))
 
 
 def _document_number(layout: Format, lines: Sequence[str], raw: Mapping[str, str]) -> tuple[str, str, bool]:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 FILLER = "<"
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" + FILLER
-_WEIGHTS = (7, 3, 1)
+WEIGHTS = (7, 3, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def check_digit(text: str) -> str:
     It misses substitutions of characters whose values differ by a multiple of 10, among them the misreadings G for 6 and
     L or B for 1 (fillers count as 0), and some exchanges of neighbours. Source: ICAO 9303-3, 4.9.
     """
-    return str(sum(character_value(c) * w for c, w in zip(text, cycle(_WEIGHTS), strict=False)) % 10)
+    return str(sum(character_value(c) * w for c, w in zip(text, cycle(WEIGHTS), strict=False)) % 10)
 
 
 def character_value(character: str) -> int:

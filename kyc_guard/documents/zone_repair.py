@@ -53,14 +53,14 @@ def weighed_chances(kind: str, chances: Mapping[str, float]) -> dict[str, float]
 
 _LEAST_CHANCE = 0.02
 """Below it another reading of a character is not considered."""
-_LEAST_TWIN_CHANCE = 5e-4
+LEAST_TWIN_CHANCE = 5e-4
 """The same for O and 0: misread ones had 0.001 to 0.4 left for the right reading, characters that were read right less."""
 _LEAST_SUM = 0.8
 """Of the chances of everything that may stand in a place; with less there is something else."""
 _MOST_READINGS = 512
 _LEAST_RATIO = 20.0
 """By which the best reading under which a digit holds must be likelier than the next: one in ten holds by chance."""
-_TWINS = {"O", "0"}
+TWINS = {"O", "0"}
 
 
 def settle(layout: Format, zone: list[list[str]], chances: Sequence[Chances]) -> None:
@@ -99,11 +99,11 @@ def _settled(
         if sum(weighed.values()) < _LEAST_SUM:
             return False
         here = zone[i][k]
-        likely = {here: max(weighed.get(here, 0.0), _LEAST_TWIN_CHANCE)}
+        likely = {here: max(weighed.get(here, 0.0), LEAST_TWIN_CHANCE)}
         for c, chance in weighed.items():
             # A reading that no check digit can tell from this one is not for the digit to choose.
             told_apart = (character_value(c) - character_value(here)) % 10 != 0
-            if told_apart and chance >= (_LEAST_TWIN_CHANCE if {c, here} == _TWINS else _LEAST_CHANCE):
+            if told_apart and chance >= (LEAST_TWIN_CHANCE if {c, here} == TWINS else _LEAST_CHANCE):
                 likely[c] = chance
         options.append(likely)
     if math.prod(map(len, options)) > _MOST_READINGS:

@@ -231,6 +231,11 @@ def test_a_suspected_morph_is_said_and_leaves_the_score(evidence: Evidence) -> N
     assert signals[0].facts["morph"] == {"print": pytest.approx(0.5, abs=1e-2)}
 
 
+@pytest.mark.parametrize(("distance", "probability"), [(-1e6, 0.0), (1e6, 1.0)])
+def test_faces_however_far_apart_have_a_probability(distance: float, probability: float) -> None:
+    assert MorphHint(distance=10.0, shape=0.0, offset=-3.0, suspected_from=0.9)(distance, 0.0) == probability
+
+
 def test_the_shape_of_a_face_is_the_same_from_every_side(face: Face) -> None:
     turn, _ = cv2.Rodrigues(np.array([0.1, 0.4, -0.2]))
     turned = 1.7 * face.landmarks_px @ turn.T.astype(np.float32) + np.float32(30)

@@ -148,6 +148,27 @@ def test_the_least_certain_character_of_each_field_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("number", "doubts", "certainty"),
+    [
+        ("L00", {1: ("O", 0.01), 2: ("O", 0.01)}, 1.0),  # the weights 3 and 1: the digit tells
+        ("00L", {0: ("O", 0.01), 1: ("O", 0.01)}, 0.5),  # 7 and 3: it does not, and where one 0 is an O the other is too
+        ("00L", {0: ("O", 0.01), 1: ("O", 1e-4)}, 1.0),
+        ("25L", {0: ("Z", 0.4), 1: ("S", 0.4)}, 0.6 * 0.6 / (0.6 * 0.6 + 0.4 * 0.4)),  # 33 x 7 and 23 x 3 make 300
+        ("25L", {0: ("Z", 0.4)}, 1.0),
+    ],
+)
+def test_two_misreadings_that_cancel_under_a_check_digit_speak_against_each_other(
+    number: str, doubts: dict[int, tuple[str, float]], certainty: float
+) -> None:
+    lines = _with(document_number=number)
+    chances = _chances(lines, {k: {number[k]: 1 - p, c: p} for k, (c, p) in doubts.items()})
+    read = parse(lines, today=TODAY, chances=chances)
+    assert read is not None
+    assert (read.document_number, read.failed_checks) == (number, ())
+    assert read.confidence["document_number"] == pytest.approx(certainty)
+
+
+@pytest.mark.parametrize(
     ("yymmdd", "today", "iso"),
     [
         ("740812", date(2026, 1, 1), "1974-08-12"),
