@@ -29,7 +29,7 @@ from kyc_guard.speech.hearing import SPEECH_STEP_S, ear
 from kyc_guard.speech.recording import unfit_sound
 from kyc_guard.speech.timbre import FIGURES, timbre
 from kyc_guard.types import Float32Array, Float64Array
-from training.fitting import flagged, logistic
+from training.fitting import logistic, shares
 from training.places import CONFIGS, DATA
 from training.thresholds import THRESHOLDS, write_table
 from training.vocoders import VOCODERS, espeak
@@ -199,9 +199,9 @@ def report(found: Sequence[Row], hint: Hint, logit: float) -> dict[str, Any]:
     """Windows flagged at the point, and AUC against the real windows, by kind."""
     scores = hint(np.stack([r.figures for r in found]))
     kinds = np.array([r.kind for r in found])
-    out: dict[str, Any] = {"real": flagged(scores[kinds == "real"], logit)}
+    out: dict[str, Any] = {"real": shares(scores[kinds == "real"], logit)}
     for kind in sorted(set(kinds) - {"real"}):
-        out[kind] = flagged(scores[kinds == kind], logit) | {"auc": auc(scores[kinds == "real"], scores[kinds == kind])}
+        out[kind] = shares(scores[kinds == kind], logit) | {"auc": auc(scores[kinds == "real"], scores[kinds == kind])}
     return out
 
 

@@ -1,7 +1,8 @@
 """Do these lips make this sound? Lips seen against lips expected of the sound: dubbing, shifted sound, a still mouth with a voice.
 
-How they are compared is `kyc_guard.speech.agreement`'s; five figures of it and a logistic (``[lipsync.weights]``) give the score. The
-models that listen come with the ``speech`` extra.
+How they are compared is `kyc_guard.speech.agreement`'s; four figures of it and a logistic (``[lipsync.weights]``) give the score.
+Between the points ``doubt`` and ``review`` honest and foreign sound cannot be told apart: there it abstains. The models that listen
+come with the ``speech`` extra.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Lipsync:
     net: Net
     weights: Mapping[str, float]
     accepted_s: tuple[float, float]
+    doubted_at: float
     suspected_at: float
     policy: Policy
     name: str = "lipsync"
@@ -48,8 +50,8 @@ class Lipsync:
             raise ConfigError(f"thresholds.toml: [lipsync] lacks {error}. Remedy: run python -m training.lipsync") from error
         if not all(map(math.isfinite, (*weights.values(), early_s, late_s))) or not early_s < late_s:
             raise ConfigError(f"thresholds.toml: [lipsync] has unusable weights {weights} or lags {early_s}, {late_s}")
-        suspected_at = bundle.thresholds.point("lipsync", "review")
-        return cls(bundle.net("lipsync"), weights, (early_s, late_s), suspected_at, bundle.policy)
+        doubted_at, suspected_at = (bundle.thresholds.point("lipsync", name) for name in ("doubt", "review"))
+        return cls(bundle.net("lipsync"), weights, (early_s, late_s), doubted_at, suspected_at, bundle.policy)
 
     def __call__(self, evidence: Evidence) -> Signal:
         if (absent := missing(self, evidence)) is not None:
@@ -61,30 +63,32 @@ class Lipsync:
         if isinstance(found, Reason):
             unanswered = (Reason("lipsync_not_judged", "a phrase was asked"),) if asked else ()
             return abstain(self, found, *unanswered)
-        lips, agreement, heard = found
+        lips, agreement, level_db, heard = found
         if not asked and lips.travel < self.policy.gate("lipsync_still_travel"):
             return abstain(self, Reason("lipsync_other_voice", "somebody speaks while this mouth is still, but nobody was asked to speak"))
         logit = self.weights["offset"] + sum(self.weights[name] * agreement.figures[name] for name in FIGURES)
         score = Platt(1.0, 0.0)(logit)
+        doubtful = self.doubted_at <= score < self.suspected_at
         return Signal(
             detector=self.name,
             version=self.version,
-            score=score,
+            score=None if doubtful else score,
             quality=heard["speech_share"],
             species="dubbed" if score >= self.suspected_at else None,
-            reasons=self._named(lips, agreement) if score >= self.suspected_at else (),
+            reasons=self._named(lips, agreement, score),
             facts={
+                "agreement_score": round(score, 4),
                 "lag_s": round(agreement.lag_s, 2),
                 "figures": {name: round(value, 3) for name, value in agreement.figures.items()},
                 "lag_by_second_s": [round(float(lag), 2) for lag in agreement.lag_by_second_s],
                 "mouth_travel": round(lips.travel, 4),
                 **{name: round(value, 3) for name, value in heard.items()},
             },
-            artefacts=_curves(lips, agreement),
+            artefacts=_curves(lips, agreement, level_db),
         )
 
-    def _agreement(self, evidence: Evidence) -> tuple[Lips, Agreement, Mapping[str, float]] | Reason:
-        """The comparison and what was heard, or why there is none; the gates stand in policy.toml."""
+    def _agreement(self, evidence: Evidence) -> tuple[Lips, Agreement, Float64Array, Mapping[str, float]] | Reason:
+        """The comparison, the sound's level beside it and what was heard, or why there is none; the gates stand in policy.toml."""
         gate, audio, clip, track = self.policy.gate, evidence.audio, evidence.clip, evidence.motion_track
         assert audio is not None
         assert clip is not None
@@ -106,11 +110,16 @@ class Lipsync:
         if overlap_s < gate("lipsync_min_duration_s"):
             return Reason("lipsync_too_short", f"{overlap_s:.1f} s of face and sound together")
         expected = self.net.run(encoded=net_input(ear().encoded(audio)))["lips"][0].T
-        agreement = agree(lips, expected, envelope_db(audio), self.accepted_s)
-        return lips, agreement, {"speech_s": speech_s, "speech_share": float(speaks.mean())}
+        agreement, first = agree(lips, expected, self.accepted_s), round(lips.start_s * ENCODED_HZ)
+        level_db = envelope_db(audio)[first : first + len(agreement.expected)]
+        return lips, agreement, level_db, {"speech_s": speech_s, "speech_share": float(speaks.mean())}
 
-    def _named(self, lips: Lips, agreement: Agreement) -> tuple[Reason, ...]:
+    def _named(self, lips: Lips, agreement: Agreement, score: float) -> tuple[Reason, ...]:
         """What kind of disagreement it is; an explanation, which changes no score."""
+        if score < self.doubted_at:
+            return ()
+        if score < self.suspected_at:
+            return (Reason("lipsync_doubtful", f"{agreement.figures['near']:.2f} is too little to accept and too much to suspect"),)
         if lips.travel < self.policy.gate("lipsync_still_travel"):
             return (Reason("lipsync_still_mouth", f"the mouth moves by {lips.travel:.3f} eye distances while somebody speaks"),)
         beyond = not self.accepted_s[0] <= agreement.lag_s <= self.accepted_s[1]
@@ -120,14 +129,14 @@ class Lipsync:
         return (Reason("lipsync_differs", f"correlation {agreement.figures['near']:.2f} with the lips this sound asks for"),)
 
 
-def _curves(lips: Lips, agreement: Agreement) -> dict[str, Float64Array]:
+def _curves(lips: Lips, agreement: Agreement, level_db: Float64Array) -> dict[str, Float64Array]:
     """For the reviewer: mouth, what the sound asks of it, and level over time; agreement over lags."""
     count = len(agreement.expected)
     return {
         "times_s": lips.start_s + np.arange(count) / ENCODED_HZ,
         "mouth_opening": lips.rows[:count, 0],
         "mouth_expected": agreement.expected[:, 0],
-        "sound_level_db": agreement.level_db,
+        "sound_level_db": level_db,
         "lags_s": agreement.lags_s,
         "agreement": np.nan_to_num(agreement.curve),
     }

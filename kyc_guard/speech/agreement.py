@@ -1,6 +1,7 @@
 """Lips against sound: do they move as this sound makes lips move, and how much earlier or later?
 
-A linear net turns Whisper's encoding into the lips one would expect (`LIPS`); the lips seen are correlated with those at every lag.
+A linear net turns Whisper's encoding into the lips one would expect (`LIPS`); the lips seen and their changes are correlated with those
+at every lag.
 Lags are positive where the lips come after the sound.
 
 Sources: Chung and Zisserman, "Out of time: automated lip sync in the wild", 2016, for the question and the lag curve; Rec. ITU-R
@@ -31,10 +32,12 @@ _LAGS = round(LAG_S * ENCODED_HZ)
 _DRIFT_S = 0.5
 """Slower changes are the head's and the smile's, not speech."""
 _JITTER_S = 0.02
+_CHANGE_ROWS = 4
+"""Changes count as much as curves: by how much the lips move in 80 ms."""
 _GUARD_S = 0.06
 """Next to the accepted lags lie the flanks of a peak within them: they are counted neither as near nor as far."""
 _LEAST_OVERLAP = 0.6
-FIGURES = ("near", "above_chance", "apart", "bursts", "steady")
+FIGURES = ("near", "above_chance", "apart", "steady")
 _FARTHEST_S = 0.3
 """Lags farther off than this are all the same: wrong."""
 
@@ -83,7 +86,7 @@ class Agreement:
     lags_s: Float64Array
     """(L,)."""
     curve: Float64Array
-    """(L,) correlation at each lag, mean over `LIPS`; NaN where the two hardly overlap."""
+    """(L,) correlation at each lag, mean over `LIPS` and their changes; NaN where the two hardly overlap."""
     lag_s: float
     """Where the curve is highest."""
     peak: float
@@ -92,21 +95,18 @@ class Agreement:
     """(S,) the same for every second of the clip on its own."""
     figures: Mapping[str, float]
     """`FIGURES`: highest correlation within the accepted lags (near), the same above the mean beyond them in standard deviations there
-    (above_chance), seconds from the middle of the accepted lags to the best lag (apart), share of bursts of sound that agree by
-    themselves (bursts), and of seconds whose own lag is an accepted one (steady).
+    (above_chance), seconds from the middle of the accepted lags to the best lag (apart), and share of the seconds whose own lag is an
+    accepted one (steady).
     """
     expected: Float64Array
     """(T, 7) what the sound asks for, row for row beside `Lips.rows`."""
-    level_db: Float64Array
-    """(T,) of the sound."""
 
 
-def agree(lips: Lips, expected: Float32Array, envelope: Float64Array, accepted_s: tuple[float, float]) -> Agreement:
+def agree(lips: Lips, expected: Float32Array, accepted_s: tuple[float, float]) -> Agreement:
     """Compare lips and sound, which must overlap by a second.
 
     Args:
         expected: (A, 7) lips the sound asks for at 50 Hz, row 0 at the clip's time 0.
-        envelope: (A,) level of the sound, any unit that rises with it.
         accepted_s: lags between these are those of honest recordings.
 
     Raises:
@@ -118,27 +118,26 @@ def agree(lips: Lips, expected: Float32Array, envelope: Float64Array, accepted_s
         raise ValueError(f"{max(count, 0)} rows in common")
     seen, asked = lips.rows[:count], expected[first : first + count].astype(np.float64)
     lags = np.arange(-_LAGS, _LAGS + 1)
-    curve = _curve(seen, asked, lags)
+    curve = lag_curve(seen, asked, lags)
     lags_s = lags / ENCODED_HZ
     near = (lags_s >= accepted_s[0]) & (lags_s <= accepted_s[1])
     far = (lags_s < accepted_s[0] - _GUARD_S) | (lags_s > accepted_s[1] + _GUARD_S)
     best_near = int(np.flatnonzero(near)[np.nanargmax(curve[near])])
-    seconds = [_curve(seen[i : i + 50], asked[i : i + 50], lags) for i in range(0, count - 49, 50)]
+    seconds = [lag_curve(seen[i : i + 50], asked[i : i + 50], lags) for i in range(0, count - 49, 50)]
     lag_s = float(lags_s[np.nanargmax(curve)])
     by_second_s = np.array([lags_s[np.nanargmax(c)] for c in seconds])
     figures = {
         "near": float(curve[best_near]),
         "above_chance": float((curve[best_near] - np.nanmean(curve[far])) / (np.nanstd(curve[far]) + 0.02)),
         "apart": min(abs(lag_s - (accepted_s[0] + accepted_s[1]) / 2), _FARTHEST_S),
-        "bursts": _bursts(seen, asked, envelope[first : first + count], int(lags[best_near])),
         "steady": float(np.mean((by_second_s >= accepted_s[0]) & (by_second_s <= accepted_s[1]))),
     }
-    return Agreement(lags_s, curve, lag_s, float(np.nanmax(curve)), by_second_s, figures, asked, envelope[first : first + count])
+    return Agreement(lags_s, curve, lag_s, float(np.nanmax(curve)), by_second_s, figures, asked)
 
 
-def _curve(seen: Float64Array, asked: Float64Array, lags: NDArray[np.int64]) -> Float64Array:
-    """(L,) mean correlation of ``seen`` with ``asked`` moved later by each lag, over the rows that then meet."""
-    count = len(seen)
+def lag_curve(seen: Float64Array, asked: Float64Array, lags: NDArray[np.int64]) -> Float64Array:
+    """(L,) mean correlation of ``seen`` with ``asked``, both (T, 7), moved later by each lag, over the rows that then meet."""
+    seen, asked, count = _with_changes(seen), _with_changes(asked), len(seen)
     meeting = count - np.abs(lags)
     rows = (np.maximum(lags, 0), np.minimum(count + lags, count)), (np.maximum(-lags, 0), np.minimum(count - lags, count))
     sums, squares = zip(*((_between(x, *r), _between(x * x, *r)) for x, r in zip((seen, asked), rows, strict=True)), strict=True)
@@ -149,32 +148,16 @@ def _curve(seen: Float64Array, asked: Float64Array, lags: NDArray[np.int64]) -> 
     return np.where(meeting >= _LEAST_OVERLAP * count, correlation.mean(axis=1), np.nan)
 
 
+def _with_changes(rows: Float64Array) -> Float64Array:
+    """(T, 14)."""
+    smooth = gaussian_filter1d(rows, _JITTER_S * ENCODED_HZ, axis=0)
+    return np.concatenate([rows, _CHANGE_ROWS * np.gradient(smooth, axis=0)], axis=1)
+
+
 def _between(values: Float64Array, first: NDArray[np.int64], last: NDArray[np.int64]) -> Float64Array:
     """(L, D) sums of rows first to last of (T, D)."""
     running = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
     return np.asarray(running[np.clip(last, 0, len(values))] - running[np.clip(first, 0, len(values))])
-
-
-def _correlation(a: Float64Array, b: Float64Array) -> float:
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    norm = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
-    return float(((a * b).sum(axis=0) / (norm + 1e-9)).mean())
-
-
-def _bursts(seen: Float64Array, asked: Float64Array, envelope: Float64Array, lag: int) -> float:
-    """Share of the bursts of sound (words, mostly) in which the lips agree by themselves at ``lag``; 0.5 where there is none."""
-    low, high = np.percentile(envelope, [10, 90])
-    loud = np.concatenate([[False], envelope > (low + high) / 2, [False]])
-    edges = np.flatnonzero(loud[1:] != loud[:-1]).reshape(-1, 2)
-    agreeing = []
-    for start, stop in edges:
-        if stop - start < 5:
-            continue
-        rows = np.arange(max(start - 5, 0), min(stop + 5, len(seen)))
-        rows = rows[(rows + lag >= 0) & (rows + lag < len(seen))]
-        if len(rows) >= 8:
-            agreeing.append(_correlation(seen[rows + lag], asked[rows]) > 0)
-    return float(np.mean(agreeing)) if agreeing else 0.5
 
 
 def envelope_db(audio: Float32Array) -> Float64Array:
