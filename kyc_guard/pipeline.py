@@ -24,7 +24,7 @@ from kyc_guard.config import Limits, Settings
 from kyc_guard.detectors.protocol import Bundle, Detector
 from kyc_guard.documents.page import with_documents
 from kyc_guard.errors import ConfigError, UnreadableError
-from kyc_guard.faces import track_faces
+from kyc_guard.faces import face_finder, track_faces
 from kyc_guard.faces.following import follow_face
 from kyc_guard.media import AUDIO_RATE_HZ, load_media, media_sha256, read_audio, read_clip, read_image
 from kyc_guard.provenance import software
@@ -59,6 +59,8 @@ class Verifier:
         # Threads are spent on whole pieces of work; those of OpenCV and of NumPy, which are the whole process's, would fight with them.
         cv2.setNumThreads(1)
         threadpool_limits(1, user_api="blas")
+        # Here and not when the first face is looked for: what MediaPipe imports keeps an exception, whose frames would hold on to that clip.
+        face_finder()
         self.bundle = Bundle.load(self.settings)
         self.detectors = tuple(kind.load(self.bundle) for kind in (room.DETECTORS if detectors is None else detectors))
         self._demand_agreement()
@@ -156,25 +158,31 @@ class Verifier:
         """
         begun = self._share(partial(self._begin, submission, judged_on))
         selfie = self._selfie(submission, self.detectors)
-        documents, asked = begun()
+        documents, answers = begun()
         evidence = _together(documents, selfie)
-        asked |= {d.name: self._share(partial(_ask, d, evidence)) for d in self.detectors if d.name not in asked}
+        asked = {d.name: self._share(partial(_ask, d, evidence)) for d in self.detectors if d.name not in answers}
         # Other threads begin with the first: so this one meets them halfway.
-        answers = {name: answer() for name, answer in reversed(asked.items())}
+        answers |= {name: answer() for name, answer in reversed(asked.items())}
         return evidence, {d.name: answers[d.name] for d in self.detectors}
 
-    def _begin(self, submission: Submission, judged_on: date | None) -> tuple[Evidence, dict[str, Callable[[], _Answer]]]:
-        """Evidence of the documents alone, and what those say of it who ask for nothing else."""
+    def _begin(self, submission: Submission, judged_on: date | None) -> tuple[Evidence, dict[str, _Answer]]:
+        """Evidence of the documents alone, and what those say of it who ask for nothing else.
+
+        On one thread this comes first, so that reading a page and a clip's frames are not in memory together.
+        """
         documents = self._documents(submission, self.detectors)
         if judged_on is not None:
             documents = replace(documents, judged_on=judged_on)
         early = [d for d in self.detectors if d.needs == {Modality.DOCUMENT}]  # one that needs nothing may still look at everything
-        return documents, {d.name: self._share(partial(_ask, d, documents)) for d in early}
+        return documents, {d.name: _ask(d, documents) for d in early}
 
     def _share(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Offer ``work`` to another thread. Calling what is returned gives its result, done here where no thread has begun it."""
+        """Offer ``work`` to another thread; without one it is done at once. Calling what is returned gives its result, done here where no
+        thread has begun it.
+        """
         if self._pool is None:
-            return work
+            done = work()
+            return lambda: done
         future = self._pool.submit(work)
         return lambda: work() if future.cancel() else future.result()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -76,6 +77,8 @@ def _engine(pid: int) -> Any:
     )
     recogniser = engine._load_rec_model()  # noqa: SLF001 (else it is loaded with the first line that is found)
     recogniser.postprocess_op = decoder = _Decoder(recogniser.postprocess_op)
+    # Its settings are parsed with exceptions that end up in cycles; their frames would hold on to the first clip that is judged.
+    gc.collect()
     return engine, decoder
 
 

@@ -29,8 +29,10 @@ class Stack:
 
     def put(self, position: int, pixels: UInt8Array) -> None:
         """Keep (H, W, 3) uint8 RGB."""
-        # Memory that is never written to costs nothing: the array may be too long, or there for a size that came once.
-        rows, positions = self._kept.setdefault(pixels.shape, (np.empty((len(self.wanted), *pixels.shape), np.uint8), []))
+        if pixels.shape not in self._kept:
+            # Memory that is never written to costs nothing: the array may be too long, or there for a size that came once.
+            self._kept[pixels.shape] = np.empty((len(self.wanted), *pixels.shape), np.uint8), []
+        rows, positions = self._kept[pixels.shape]
         rows[len(positions)] = pixels
         positions.append(position)
 
