@@ -59,7 +59,7 @@ class Verifier:
         # Threads are spent on whole pieces of work; those of OpenCV and of NumPy, which are the whole process's, would fight with them.
         cv2.setNumThreads(1)
         threadpool_limits(1, user_api="blas")
-        # Here and not when the first face is looked for: what MediaPipe imports keeps an exception, whose frames would hold on to that clip.
+        # Not when the first face is looked for: what MediaPipe imports keeps an exception, whose frames would hold on to that clip.
         face_finder()
         self.bundle = Bundle.load(self.settings)
         self.detectors = tuple(kind.load(self.bundle) for kind in (room.DETECTORS if detectors is None else detectors))
