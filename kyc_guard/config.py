@@ -155,6 +155,7 @@ class Policy:
         together_review_at: operating point of the fused presentation-attack score from which a person looks, when at least two
             detectors judged; ``None`` = suspicions below their own review points never add up.
         reasons: the floor a reason sets. quality: the gates detectors use to abstain.
+        stop_at_reject: whether detectors that come after one that rejects are left out; no outcome depends on it.
         monitor: from where on `kyc_guard.monitor` raises an alarm. cluster: from where on `kyc_guard.cluster` links two
             submissions. No decision depends on these.
     """
@@ -164,6 +165,7 @@ class Policy:
     reasons: Mapping[str, Outcome]
     quality: Mapping[str, float]
     sha256: str
+    stop_at_reject: bool = False
     monitor: Mapping[str, float] = field(default_factory=dict)
     cluster: Mapping[str, float] = field(default_factory=dict)
 
@@ -171,9 +173,10 @@ class Policy:
     def load(cls, path: Path) -> Policy:
         data, sha = _read_toml(path)
         try:
-            _demand_known(data, {"checks", "together", "reasons", "quality", "monitor", "cluster"}, "section")
-            together = data.get("together", {})
+            _demand_known(data, {"checks", "together", "judging", "reasons", "quality", "monitor", "cluster"}, "section")
+            together, judging = data.get("together", {}), data.get("judging", {})
             _demand_known(together, {"review_at"}, "key in [together]")
+            _demand_known(judging, {"stop_at_reject"}, "key in [judging]")
             for check in data["checks"].values():
                 _demand_known(check, {"mandatory", "reject_at", "review_at", "on_abstain"}, "key in [checks.*]")
             _demand_once(code for codes in data["reasons"].values() for code in codes)
@@ -203,6 +206,7 @@ class Policy:
             reasons=reasons,
             quality=quality,
             sha256=sha,
+            stop_at_reject=bool(judging.get("stop_at_reject", False)),
             monitor=monitor,
             cluster=cluster,
         )

@@ -58,6 +58,11 @@ def decide(signals: Sequence[Signal], policy: Policy, thresholds: Thresholds) ->
     return Verdict(outcome, reasons, applicant_message(outcome, findings), score)
 
 
+def rejects(signal: Signal, policy: Policy, thresholds: Thresholds) -> bool:
+    """Whether this signal alone settles that the submission is rejected, whatever the others say."""
+    return any(f.outcome is Outcome.REJECT for f in _findings(signal, policy.checks[signal.detector], policy, thresholds))
+
+
 def _findings(signal: Signal, check: CheckPolicy, policy: Policy, thresholds: Thresholds) -> Iterator[_Finding]:
     """Everything one signal says, each with the outcome it asks for."""
     for reason in signal.reasons:

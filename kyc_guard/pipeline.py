@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from kyc_guard import detectors as room
 from kyc_guard import fusion
 from kyc_guard.config import Limits, Settings
-from kyc_guard.detectors.protocol import Bundle, Detector
+from kyc_guard.detectors.protocol import Bundle, Detector, abstain
 from kyc_guard.documents.page import with_documents
 from kyc_guard.errors import ConfigError, UnreadableError
 from kyc_guard.faces import face_finder, track_faces
@@ -93,7 +93,7 @@ class Verifier:
     def judge(self, evidence: Evidence) -> Decision:
         """Judge what was gathered already, by this verifier or by one with the same sampling and quality gates."""
         started = time.perf_counter()
-        return self._decide(evidence, {d.name: _ask(d, evidence) for d in self.detectors}, started)
+        return self._decide(evidence, self._ask_in_turn(evidence), started)
 
     def _decide(self, evidence: Evidence, answers: Mapping[str, _Answer], started: float) -> Decision:
         signals = tuple(answer.signal for answer in answers.values())
@@ -160,6 +160,8 @@ class Verifier:
         selfie = self._selfie(submission, self.detectors)
         documents, answers = begun()
         evidence = _together(documents, selfie)
+        if self.bundle.policy.stop_at_reject:
+            return evidence, self._ask_in_turn(evidence)
         asked = {d.name: self._share(partial(_ask, d, evidence)) for d in self.detectors if d.name not in answers}
         # Other threads begin with the first: so this one meets them halfway.
         answers |= {name: answer() for name, answer in reversed(asked.items())}
@@ -173,8 +175,22 @@ class Verifier:
         documents = self._documents(submission, self.detectors)
         if judged_on is not None:
             documents = replace(documents, judged_on=judged_on)
+        if self.bundle.policy.stop_at_reject:
+            return documents, {}
         early = [d for d in self.detectors if d.needs == {Modality.DOCUMENT}]  # one that needs nothing may still look at everything
         return documents, {d.name: _ask(d, documents) for d in early}
+
+    def _ask_in_turn(self, evidence: Evidence) -> Mapping[str, _Answer]:
+        """One answer a detector in their order; where the policy wants that, those after one that rejects are not asked."""
+        answers, settled = dict[str, _Answer](), None
+        for detector in self.detectors:
+            if settled is not None:
+                answers[detector.name] = _Answer(abstain(detector, Reason("not_asked", f"{settled} rejects already")), 0.0)
+                continue
+            answers[detector.name] = answer = _ask(detector, evidence)
+            if self.bundle.policy.stop_at_reject and fusion.rejects(answer.signal, self.bundle.policy, self.bundle.thresholds):
+                settled = detector.name
+        return answers
 
     def _share(self, work: Callable[[], T]) -> Callable[[], T]:
         """Offer ``work`` to another thread; without one it is done at once. Calling what is returned gives its result, done here where no

@@ -45,6 +45,34 @@ def inbox(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_checks_after_one_that_rejects_are_not_asked_where_the_policy_says_so(tmp_path: Path, inbox: Path, threads: int) -> None:
+    sent = submission(inbox, 'selfie = "me.png"\ndocument = "card.png"', me=png(FACE_RGB), card=png(BLANK_RGB))
+    asked: list[str] = []
+
+    def document(_: Evidence) -> float:
+        asked.append("document")
+        return 0.7
+
+    def judged(policy: str, face_attack: float) -> Any:
+        detectors = (fake("face_attack", face_attack, Modality.FACE), fake("document", document, Modality.DOCUMENT))
+        settings = settings_in(tmp_path, policy=policy).model_copy(update={"threads": threads})
+        with Verifier(settings, detectors=detectors) as verifier:
+            return verifier.verify(sent)
+
+    whole, short = judged(POLICY, 0.95), judged(POLICY + "[judging]\nstop_at_reject = true\n", 0.95)
+    assert asked == ["document"]
+    assert (whole.outcome, short.outcome) == (Outcome.REJECT, Outcome.REJECT)
+    assert short.score == whole.score
+    assert short.inputs == whole.inputs
+    left_out = short.signals[1]
+    assert (left_out.detector, left_out.score) == ("document", None)
+    assert [(r.code, r.detail) for r in left_out.reasons] == [("not_asked", "face_attack rejects already")]
+    # Below its reject point the same check settles nothing.
+    assert judged(POLICY + "[judging]\nstop_at_reject = true\n", 0.6).signals[1].score == 0.7
+    assert asked == ["document", "document"]
+
+
 def test_a_submission_on_disk_becomes_a_decision_that_names_what_was_judged(tmp_path: Path, inbox: Path) -> None:
     sent = submission(inbox, 'selfie = "me.png"\ndocument = "card.png"', me=png(FACE_RGB), card=png(BLANK_RGB))
     with Verifier(settings_in(tmp_path), detectors=usual()) as verifier:
