@@ -34,7 +34,7 @@ from kyc_guard.types import Float32Array, Float64Array, UInt8Array
 from training.chips import Chip, ChipStore
 from training.document_attacks import TOOLS, Case, Made, Tool, case, honest
 from training.document_pages import layout
-from training.fitting import flagged, logistic
+from training.fitting import logistic, shares
 from training.places import CACHE, CONFIGS
 from training.thresholds import THRESHOLDS, write_table
 
@@ -246,7 +246,7 @@ def report(rows: Sequence[Row], hint: Hint, kind: str) -> dict[str, Any]:
     """AUC and findings of each tool on the validation split's layouts and people; of other kinds' tools too, whom it should not name."""
     honest_rows = [r for r in rows if r.job.tool is None]
     quiet = np.array([hint.platt(logit_of(hint, r, kind)) for r in honest_rows])
-    out: dict[str, Any] = {"honest": flagged(quiet, hint.point)}
+    out: dict[str, Any] = {"honest": shares(quiet, hint.point)}
     groups = {t.name: [r for r in rows if r.job.tool is t] for t in TOOLS}
     mine = [t for t in TOOLS if t.species == kind]
     for name, chosen in (
@@ -261,7 +261,7 @@ def report(rows: Sequence[Row], hint: Hint, kind: str) -> dict[str, Any]:
         loud = np.array([hint.platt(logit_of(hint, r, kind)) for r in found])
         both, labels = np.concatenate([quiet, loud]), np.array([False] * len(quiet) + [True] * len(loud))
         low, high = auc_interval(both, labels, [str(r.layout) for r in (*honest_rows, *found)]) or (0.0, 1.0)
-        out[name] = flagged(loud, hint.point) | {"auc": auc(quiet, loud), "auc_95": [low, high]}
+        out[name] = shares(loud, hint.point) | {"auc": auc(quiet, loud), "auc_95": [low, high]}
     return out
 
 
