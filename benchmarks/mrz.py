@@ -92,7 +92,7 @@ class Trial:
     wrong: tuple[str, ...]
     """Fields that were not read as printed; all of them where no zone was found."""
     holds: bool
-    """Every check digit does."""
+    """Every check digit does, and the names were read: without them the detector asks again."""
     certainty: float
     """Chance of the least certain character where no check digit decides; see `Mrz.confidence`."""
     repaired: int
@@ -114,8 +114,9 @@ class Trial:
         layout = FORMATS[truth.format]
         groups = _under_digits(layout)
         places = {cell for group in groups for cell in group}
-        if read.format != truth.format:
-            return cls(truth.format, True, wrong, not read.failed_checks, certainty, read.repaired, cpu_ms, misread=len(places))
+        holds = not read.failed_checks and bool(read.surname)
+        if read.format != truth.format or not read.surname:
+            return cls(truth.format, True, wrong, holds, certainty, read.repaired, cpu_ms, misread=len(places))
         misread = sorted((i, k) for i, k in places if read.lines[i][k] != truth.lines[i][k])
         digits = {group[-1] for group in groups}
         as_printed = [
@@ -126,7 +127,7 @@ class Trial:
             truth.format,
             found=True,
             wrong=wrong,
-            holds=not read.failed_checks,
+            holds=holds,
             certainty=certainty,
             repaired=read.repaired,
             cpu_ms=cpu_ms,

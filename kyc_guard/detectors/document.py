@@ -36,6 +36,7 @@ from kyc_guard.types import Evidence, Face, Float32Array, Modality, Reason, Sign
 
 FINDINGS = (
     "document_no_mrz",
+    "document_mrz_partial",
     "document_mrz_check_digit",
     "document_invalid_date",
     "document_expired",
@@ -123,7 +124,7 @@ class Document:
         doubted = best if portrait is None else portrait
         lines_xyxy = np.array([line.box_xyxy for line in doubted.lines], np.float32).reshape(-1, 4)
         doubts = self.doubts(doubted.image_rgb, lines_xyxy, _mesh_box(doubted.portrait))
-        unread = {"document_no_mrz", "document_mrz_check_digit"} & {r.code for r in found}
+        unread = {"document_no_mrz", "document_mrz_partial", "document_mrz_check_digit"} & {r.code for r in found}
         reasons = (
             *found,
             *(self._mendable(zip(good, pages, strict=True)) if unread else ()),
@@ -207,6 +208,8 @@ def _sources(chip: Chip | None, barcodes: Sequence[Barcode], zone: Mrz | None) -
 def _reasons(zone: Mrz | None, sources: Sequence[Identity], today: date, *, has_portrait: bool) -> Iterator[Reason]:
     if all(source.source == "chip" for source in sources):
         yield Reason("document_no_mrz", "neither a machine-readable zone nor a barcode that names the holder was found on any page")
+    if zone is not None and not zone.surname:
+        yield Reason("document_mrz_partial", f"the line of names of the {zone.format} zone was not read")
     if zone is not None and zone.failed_checks:
         yield Reason("document_mrz_check_digit", f"wrong check digit: {', '.join(zone.failed_checks)}; a misreading is likelier than fraud")
     for source in sources:
@@ -270,8 +273,8 @@ def _told(agreements: Mapping[str, Agreement]) -> dict[str, str]:
     return {field: str(agreement) for field, agreement in agreements.items()}
 
 
-def _worth(page: Page) -> tuple[bool, tuple[int, int], float]:
-    return page.mrz is not None, (0, 0) if page.mrz is None else page.mrz.merit, _confidence(page)
+def _worth(page: Page) -> tuple[bool, tuple[int, bool, int], float]:
+    return page.mrz is not None, (0, False, 0) if page.mrz is None else page.mrz.merit, _confidence(page)
 
 
 def _confidence(page: Page) -> float:

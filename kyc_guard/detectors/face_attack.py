@@ -3,19 +3,24 @@
 One net for each of `kyc_guard.faces.views` looks at the whole face with its surround and at windows of native resolution, each with two
 answers: *physical* (shown to the camera) and *digital* (made in a computer). The views' logits are joined for each of the two by
 thresholds.toml; either suspicion suffices.
+
+The portraits of the document and of its chip are asked about too, for the digital suspicion alone: every portrait in print looks shown.
+What is found there is a hint for a person and never touches the score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
 import numpy as np
 
-from kyc_guard.calibration import Join, either
-from kyc_guard.config import Policy
+from kyc_guard.calibration import Join, Platt, either
+from kyc_guard.config import Limits, Policy, Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
+from kyc_guard.documents.chip import chip_face
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces.views import FACE, VIEWS, View
 from kyc_guard.runtime import Net
@@ -43,6 +48,29 @@ class FaceScore:
     """(h, w) in 0..1: where the whole-face net saw attack."""
 
 
+@dataclass(frozen=True, slots=True)
+class PortraitHint:
+    """What the digital suspicion is worth of portraits that came one way, see ``[face_attack_print]`` and ``[face_attack_chip]``."""
+
+    platt: Platt
+    review: float
+    """P(attack) from which a person looks."""
+
+    @classmethod
+    def load(cls, thresholds: Thresholds, medium: str) -> Self:
+        name = f"face_attack_{medium}"
+        return cls(Platt.from_table(thresholds.table(name), name), thresholds.point(name, "review"))
+
+
+PORTRAITS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "print": ("document_portrait_manipulated", "the document's portrait looks generated or altered"),
+        "chip": ("chip_portrait_manipulated", "the chip's portrait looks generated or altered"),
+    }
+)
+"""Where a portrait stands -> the reason of its hint and what it says."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceAttack:
     """P(attack) from single frames; over a clip the mean of each suspicion's log-odds, then either of the two.
@@ -53,8 +81,11 @@ class FaceAttack:
     nets: Mapping[View, Net]
     joins: tuple[Join, Join]
     policy: Policy
+    media_limits: Limits
+    portraits: Mapping[str, PortraitHint]
+    """By `PORTRAITS`."""
     name: str = "face_attack"
-    version: str = "1"
+    version: str = "2"
     needs: frozenset[Modality] = frozenset({Modality.FACE})
 
     @classmethod
@@ -67,6 +98,8 @@ class FaceAttack:
             nets={view: bundle.net(f"face_attack_{name}") for name, view in VIEWS.items()},
             joins=(physical, digital),
             policy=bundle.policy,
+            media_limits=bundle.settings.limits,
+            portraits=MappingProxyType({medium: PortraitHint.load(bundle.thresholds, medium) for medium in PORTRAITS}),
         )
 
     def __call__(self, evidence: Evidence) -> Signal:
@@ -85,19 +118,23 @@ class FaceAttack:
         suspected = [i for i, name in enumerate(CLASSES) if i and (name in PHYSICAL) == (physical >= digital)]
         strongest = max(range(len(scores)), key=lambda i: max(scores[i].log_odds))
         frame, face = judged[strongest]
+        reasons = [Reason("second_face", f"{others} more of the subject's size")] if (others := evidence.track.other_faces) else []
+        portraits: dict[str, Any] = {}
+        reasons += self._portraits(evidence, portraits)
         return Signal(
             detector=self.name,
             version=self.version,
             score=either(physical, digital),
             quality=len(judged) / len(faces),
             species=CLASSES[max(suspected, key=lambda i: float(kinds[i]))],
-            reasons=(Reason("second_face", f"{others} more of the subject's size"),) if (others := evidence.track.other_faces) else (),
+            reasons=tuple(reasons),
             facts={
                 "frames": len(judged),
                 "frames_unfit": sum(1 for f in faces if f is not None) - len(judged),
                 "log_odds": {"physical": round(physical, 3), "digital": round(digital, 3)},
                 "by_frame": {kind: [round(s.log_odds[k], 2) for s in scores] for k, kind in enumerate(KINDS)},
                 "species": {name: round(float(p), 4) for name, p in zip(CLASSES, kinds, strict=True)},
+                "portraits": portraits,
             },
             artefacts={
                 "heat_map": scores[strongest].heat_map,
@@ -138,6 +175,27 @@ class FaceAttack:
             )
             for i, mine in enumerate(logits)
         ]
+
+    def _portraits(self, evidence: Evidence, facts: dict[str, Any]) -> Iterator[Reason]:
+        """Suspicions of the portraits that were found; ``facts`` says of each what was measured, or why nothing was."""
+        printed = evidence.portrait
+        found = {
+            "print": None if printed is None else (printed.upright_rgb, printed.face),
+            "chip": chip_face(evidence.chip, self.media_limits),
+        }
+        for medium, hint in self.portraits.items():
+            picture, face = found[medium] or (None, None)
+            if picture is None or face is None:
+                continue
+            width_px = face.quality.size_px
+            if not width_px >= (least_px := self.policy.gate("portrait_attack_min_px")):
+                facts[medium] = {"not_judged": f"{width_px:.0f} px wide, {least_px:.0f} are needed"}
+                continue
+            probability = hint.platt(self.score_faces([(picture, face)], still=True)[0].log_odds[KINDS.index("digital")])
+            facts[medium] = {"probability": round(probability, 4)}
+            if not probability < hint.review:
+                code, detail = PORTRAITS[medium]
+                yield Reason(code, detail)
 
     def _unfit(self, face: Face) -> tuple[Reason, ...]:
         """Why a face cannot be judged; the gates stand in policy.toml."""

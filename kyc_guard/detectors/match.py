@@ -17,10 +17,9 @@ import numpy as np
 from kyc_guard.calibration import Platt
 from kyc_guard.config import Limits, Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
-from kyc_guard.documents.chip import chip_portrait
+from kyc_guard.documents.chip import chip_face
 from kyc_guard.errors import ConfigError
 from kyc_guard.face_index import FaceIndex, configured_index
-from kyc_guard.faces import face_finder
 from kyc_guard.faces.embedding import MODEL, Embedder, aligned, best_faces, distance, together
 from kyc_guard.faces.shape import shape_gap
 from kyc_guard.types import Evidence, Face, Float32Array, Modality, PagePortrait, Reason, Signal, UInt8Array
@@ -179,13 +178,13 @@ class Match:
 
     def _in_chip(self, files: Mapping[str, bytes]) -> Portrait | Reason | None:
         """DG2; ``None`` where it was not sent or cannot be read, which the document check says."""
-        picture = chip_portrait(files, self.media_limits)
-        if picture is None or isinstance(picture, Reason):
+        found = chip_face(files, self.media_limits)
+        if found is None:
             return None
-        faces = face_finder().find(picture)
-        if not faces:
+        picture, face = found
+        if face is None:
             return Reason("match_chip_no_face", "no face was found in the chip's portrait")
-        return Portrait(faces[0], aligned(picture, faces[0].landmarks_px))
+        return Portrait(face, aligned(picture, face.landmarks_px))
 
     def _known(self, who: str, vector: Float32Array, subject: str | None, facts: dict[str, Any]) -> Iterator[Reason]:
         """Earlier accounts with this face; the document's may be another's than the selfie's."""

@@ -27,8 +27,9 @@ from kyc_guard.documents.certificates import ASN1_ERRORS, TrustList, may_sign_do
 from kyc_guard.documents.mrz import Mrz
 from kyc_guard.documents.zone_layouts import FORMATS
 from kyc_guard.errors import InputError
+from kyc_guard.faces import face_finder
 from kyc_guard.media import read_image
-from kyc_guard.types import Reason, UInt8Array
+from kyc_guard.types import Face, Reason, UInt8Array
 
 _SECURITY_OBJECT = "2.23.136.1.1.1"
 """id-icao-mrtd-security-ldsSecurityObject: what a document signer signs; the same key must not vouch for anything else."""
@@ -107,6 +108,14 @@ def chip_portrait(files: Mapping[str, bytes], limits: Limits) -> UInt8Array | Re
         return _portrait(files["dg2"], limits)
     except (*ASN1_ERRORS, struct.error, InputError) as error:
         return Reason("document_chip_portrait_unreadable", f"dg2 cannot be read ({error})")
+
+
+def chip_face(files: Mapping[str, bytes], limits: Limits) -> tuple[UInt8Array, Face | None] | None:
+    """The picture of DG2, (H, W, 3) uint8 RGB, and its largest face; ``None`` where there is no picture, which `read_chip` explains."""
+    picture = chip_portrait(files, limits)
+    if picture is None or isinstance(picture, Reason):
+        return None
+    return picture, next(iter(face_finder().find(picture)), None)
 
 
 class _Digest(core.Sequence):  # type: ignore[misc]

@@ -47,9 +47,9 @@ def compare_claims(named: Identity, claims: Mapping[str, str], limits: Limits) -
     compared: dict[str, Agreement] = {}
     for name, claim in claims.items():
         match name:
-            case "surname":
+            case "surname" if named.surname:
                 compared[name] = _names(spellings(claim), named.surname, limits, cut=named.names_cut)
-            case "given_names":
+            case "given_names" if named.given_names or named.surname:
                 # Some issuers set no double filler; then all names stand in the surname.
                 compared[name] = _names(spellings(claim), named.given_names or named.surname, limits, cut=named.names_cut)
             case "document_number":

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
-from itertools import combinations
+from itertools import chain, combinations
 from types import MappingProxyType
 
 from kyc_guard.documents.dates import PartialDate, zone_date
@@ -31,6 +31,8 @@ _FILLER_GLYPHS = str.maketrans({"«": "<<", "‹": "<", "＜": "<", "≤": "<", 
 @dataclass(frozen=True, slots=True)
 class Mrz:
     """A zone that was read. Names have blanks for single fillers.
+
+    Where the line of names was not read, it, the names, and what else it says are empty.
 
     Attributes:
         lines: the zone after repair.
@@ -64,9 +66,9 @@ class Mrz:
         return tuple(name for name, holds in self.checks.items() if not holds)
 
     @property
-    def merit(self) -> tuple[int, int]:
-        """Orders readings of one text, the best highest: valid check digits less failed ones, then fewest repairs."""
-        return len(self.checks) - 2 * len(self.failed_checks), -self.repaired
+    def merit(self) -> tuple[int, bool, int]:
+        """Orders readings of one text, the best highest: valid check digits less failed ones, then names, then fewest repairs."""
+        return len(self.checks) - 2 * len(self.failed_checks), bool(self.surname), -self.repaired
 
 
 def parse(lines: Sequence[str], *, today: date, chances: Sequence[Chances] = ()) -> Mrz | None:
@@ -90,14 +92,35 @@ def parse(lines: Sequence[str], *, today: date, chances: Sequence[Chances] = ())
 
 
 def find(texts: Sequence[str], *, today: date, chances: Sequence[Chances] = ()) -> tuple[Mrz, range] | None:
-    """The best zone among neighbouring ``texts`` in reading order, and which of them it spans; ``None`` if there is none."""
+    """The best zone among neighbouring ``texts`` in reading order, and which of them it spans; ``None`` if there is none.
+
+    Among them are zones that lack their line of names, as cut off and glaring ones do, if all their check digits hold.
+    """
     found = (
         (reading, range(start, start + rows))
         for rows in (2, 3)
         for start in range(len(texts) - rows + 1)
         if (reading := parse(texts[start : start + rows], today=today, chances=chances[start : start + rows])) is not None
     )
-    return max(found, key=lambda pair: pair[0].merit, default=None)
+    return max(chain(found, _nameless(texts, today, chances)), key=lambda pair: pair[0].merit, default=None)
+
+
+def _nameless(texts: Sequence[str], today: date, chances: Sequence[Chances]) -> Iterator[tuple[Mrz, range]]:
+    """Zones of travel documents in which all but the line of names was read. A visa's three digits are too few to know it by."""
+    for layout in (form for form in FORMATS.values() if form.composite):
+        line = next(field.line for field in layout.fields if field.name == "names")
+        made = FILLER * layout.width if line else layout.codes[0].ljust(layout.width, FILLER)
+        for start in range(len(texts) - layout.rows + 2):
+            span = range(start, start + layout.rows - 1)
+            rows, likely = [texts[i] for i in span], [chances[i] for i in span] if chances else []
+            reading = parse(
+                [*rows[:line], made, *rows[line:]],
+                today=today,
+                chances=[*likely[:line], [{c: 1.0} for c in made], *likely[line:]] if likely else (),
+            )
+            if reading is not None and reading.format == layout.name and not (reading.failed_checks or reading.surname):
+                lines = tuple("" if i == line else text for i, text in enumerate(reading.lines))
+                yield replace(reading, lines=lines, document_code="" if line == 0 else reading.document_code), span
 
 
 @dataclass(frozen=True, slots=True)

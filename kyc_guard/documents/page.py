@@ -154,7 +154,7 @@ def _read(image_rgb: UInt8Array, turns: int, today: date) -> Page:
         # The recogniser turns upended lines by itself, but their order is lost.
         return Page(image_rgb, turns, lines, None, None, 0.0, None)
     zone = _find_zone(lines, today)
-    if any("<<" in line.text for line in lines) if zone is None else zone.reading.failed_checks:
+    if any("<<" in line.text for line in lines) if zone is None else zone.reading.failed_checks or not zone.reading.surname:
         # A second look at the place alone, enlarged, often reads what a page-sized look could not.
         closer = _closer_look(image_rgb, zone, today)
         if closer is not None and (zone is None or closer.reading.merit > zone.reading.merit):

@@ -341,6 +341,16 @@ def test_the_shared_specimens_are_read_as_printed(shared_data: Path, name: str) 
     assert (page.mrz.format, set(page.mrz.failed_checks), page.mrz.document_number) == (layout, failed, number)
 
 
+def test_a_zone_whose_names_are_covered_is_asked_for_again_and_the_rest_of_it_compared(detector: Document, page_rgb: UInt8Array) -> None:
+    lines = detector(_evidence(page_rgb)).artefacts["mrz_xyxy"]
+    middle = round(float(lines[1] + lines[3]) / 2)
+    covered = page_rgb.copy()
+    covered[middle - 90 : middle] = 235
+    signal = detector(_evidence(covered, claims={**HOLDER.claims, "birth_date": "1974-08-13"}))
+    assert {r.code for r in signal.reasons} == {"document_mrz_partial", "document_claim_mismatch"}
+    assert signal.facts["claims"] | {"birth_date": "same"} == dict.fromkeys(HOLDER.claims.keys() - {"surname", "given_names"}, "same")
+
+
 # ---- doubt
 
 _FIELDS = tuple(TextLine("UTOPIA", 0.99, np.array([350, y, 700, y + 36], np.float32)) for y in range(120, 620, 72))

@@ -5,17 +5,34 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import cv2
+import made_passport_chips
 import numpy as np
 import pytest
 from faces_in_motion import FACTS, portrait
 from stand_ins import AttackNet, bundle, by_light
 
-from kyc_guard.calibration import Join, either
-from kyc_guard.config import Policy, Settings
-from kyc_guard.detectors.face_attack import CLASSES, KINDS, FaceAttack
+from kyc_guard import fusion
+from kyc_guard.calibration import Join, Platt, either
+from kyc_guard.config import Limits, Policy, Settings, Thresholds
+from kyc_guard.detectors.face_attack import CLASSES, KINDS, PORTRAITS, FaceAttack, PortraitHint
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces.views import FACE, PATCH, VIEWS
-from kyc_guard.types import PHYSICAL, Clip, Evidence, Face, FaceQuality, FaceTrack, Modality, Reason, Signal, Submission, UInt8Array
+from kyc_guard.types import (
+    PHYSICAL,
+    Clip,
+    Evidence,
+    Face,
+    FaceQuality,
+    FaceTrack,
+    Modality,
+    Outcome,
+    PagePortrait,
+    Reason,
+    Signal,
+    Submission,
+    UInt8Array,
+)
 
 
 def detector(face: Any = None, patch: Any = None, joins: tuple[Join, Join] | None = None, **gates: float) -> FaceAttack:
@@ -25,6 +42,8 @@ def detector(face: Any = None, patch: Any = None, joins: tuple[Join, Join] | Non
         nets={FACE: face or AttackNet(by_light), PATCH: patch or AttackNet(by_light)},
         joins=joins or (plain, plain),
         policy=replace(policy, quality={**policy.quality, **gates}),
+        media_limits=Limits(),
+        portraits=dict.fromkeys(PORTRAITS, PortraitHint(Platt(1.0, -4.0), review=0.9)),
     )
 
 
@@ -173,6 +192,7 @@ def test_it_is_loaded_with_a_net_a_view_and_a_join_a_suspicion() -> None:
     assert made.asked == [f"face_attack_{name}" for name in VIEWS]
     assert set(loaded.nets) == set(VIEWS.values())
     assert len(loaded.joins) == len(KINDS)
+    assert set(loaded.portraits) == set(PORTRAITS)
     assert loaded(evidence()).score is not None
 
 
@@ -188,3 +208,46 @@ def test_it_is_loaded_with_a_net_a_view_and_a_join_a_suspicion() -> None:
 def test_thresholds_that_do_not_fit_the_views_are_refused(join: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         FaceAttack.load(bundle(face_attack={"join": join}))
+
+
+# ---- the portraits of the document and of its chip
+
+
+def _reddened(image_rgb: UInt8Array) -> UInt8Array:
+    """What `by_light` takes for made in a computer."""
+    return np.clip(image_rgb * np.array([1.6, 1.0, 0.2]), 0, 255).astype(np.uint8)
+
+
+def _shown(portrait_rgb: UInt8Array, *, chip: bool = False, px: float = 120.0) -> Evidence:
+    """A quiet selfie beside a document with this portrait, in print or in the chip."""
+    face = portrait()[1]
+    if chip:
+        sent = cv2.imencode(".jpg", portrait_rgb[..., ::-1])[1].tobytes()
+        return replace(evidence(lit(0.5)), chip={"dg2": made_passport_chips.dg2(sent)})
+    face = replace(face, quality=replace(face.quality, size_px=px))
+    return replace(evidence(lit(0.5)), portrait=PagePortrait(0, 0, portrait_rgb, face))
+
+
+@pytest.mark.parametrize("chip", [False, True])
+def test_a_portrait_that_looks_made_goes_to_a_person_and_never_further(chip: bool) -> None:
+    medium = "chip" if chip else "print"
+    plain, made = (detector()(_shown(rgb, chip=chip)) for rgb in (portrait()[0], _reddened(portrait()[0])))
+    assert (codes(plain), codes(made)) == ([], [PORTRAITS[medium][0]])
+    assert made.facts["portraits"][medium]["probability"] > 0.9 > plain.facts["portraits"][medium]["probability"]
+    assert made.score == plain.score == detector()(evidence(lit(0.5))).score
+    policy = Policy.load(Settings().policy_path)
+    alone = replace(policy, checks={"face_attack": policy.checks["face_attack"]}, together_review_at=None)
+    thresholds = Thresholds.load(Settings().weights_dir / "thresholds.toml")
+    outcomes = [fusion.decide([s], alone, thresholds).outcome for s in (plain, made)]
+    assert outcomes == [Outcome.ACCEPT, Outcome.REVIEW]
+
+
+def test_a_portrait_too_small_to_tell_is_not_judged_and_that_is_said() -> None:
+    signal = detector(portrait_attack_min_px=64)(_shown(_reddened(portrait()[0]), px=63.0))
+    assert signal.reasons == ()
+    assert signal.facts["portraits"] == {"print": {"not_judged": "63 px wide, 64 are needed"}}
+
+
+def test_without_a_portrait_nothing_is_said_of_one() -> None:
+    unreadable = replace(evidence(), chip={"dg2": b"\x75\x03abc"})
+    assert [detector()(e).facts["portraits"] for e in (evidence(), unreadable)] == [{}, {}]

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from kyc_guard.documents.dates import PartialDate
 from kyc_guard.documents.mrz import encode, find, parse
+from kyc_guard.documents.specimen import Holder
+from kyc_guard.documents.specimen import zone as printed_zone
 from kyc_guard.documents.zone_layouts import FORMATS, check_digit
 
 TODAY = date(2026, 1, 1)
@@ -369,3 +371,33 @@ def test_a_damaged_zone_is_survived_and_every_change_of_it_is_counted(lines: tup
 @given(st.text(_alnum + "<", max_size=40))
 def test_a_check_digit_is_one_digit(text: str) -> None:
     assert check_digit(text) in string.digits
+
+
+@pytest.mark.parametrize("layout", ["TD1", "TD2", "TD3"])
+@pytest.mark.parametrize("with_chances", [False, True])
+def test_a_zone_without_its_line_of_names_is_known_by_its_digits(layout: str, with_chances: bool) -> None:
+    lines = printed_zone(Holder(), layout)
+    rest = lines[:2] if layout == "TD1" else lines[1:]
+    texts = ("UTOPIA", *rest, "Anna Maria")
+    found = find(texts, today=TODAY, chances=_chances(texts, {}) if with_chances else ())
+    assert found is not None
+    read, span = found
+    assert (read.format, read.failed_checks, read.surname, read.given_names, span) == (layout, (), "", "", range(1, len(texts) - 1))
+    whole = parse(lines, today=TODAY)
+    assert whole is not None
+    assert all(getattr(read, f) == getattr(whole, f) for f in ("document_number", "birth_date", "expiry_date", "sex", "nationality"))
+    assert {line for line in read.lines if line} == set(rest)
+
+
+@pytest.mark.parametrize("layout", ["TD1", "TD2", "TD3"])
+def test_a_part_of_a_zone_in_which_a_digit_fails_is_no_zone(layout: str) -> None:
+    lines = printed_zone(Holder(), layout, wrong_check_digit=True)
+    found = find(lines[:2] if layout == "TD1" else lines[1:], today=TODAY)
+    assert found is None or found[0].failed_checks  # a card's two lines are near enough to another format to be tried as such
+
+
+def test_a_whole_zone_is_taken_before_a_part_of_one() -> None:
+    lines = printed_zone(Holder())
+    found = find([lines[1], *lines], today=TODAY)
+    assert found is not None
+    assert (found[0].surname, found[1]) == ("ERIKSSON", range(1, 3))
