@@ -1,7 +1,7 @@
 """Traces of text that was not always there: each line against the paper round it and against lines of its size. Figures only.
 
 Text typed over a photo stands on paper without its noise and guilloche, is sharper or softer than its neighbours, of another ink,
-height, weight or spacing, and off the line.
+height, weight or spacing, and off the line. Text copied within the photo is the same, grain and all, in two places.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from kyc_guard.types import Float32Array, Float64Array
 
 _MIN_HEIGHT_PX = 7
 _MIN_CONTRAST = 18.0
+_MIN_DETAIL = 0.5
+"""Grey levels: with less there is nothing that could be found again."""
 _ALIKE = 1.4
 """Lines whose heights differ by less are of one size."""
 
@@ -23,7 +25,7 @@ _AGAINST_PEERS = (
     "edge", "weight", "height", "ink", "ink_red", "ink_blue", "width", "gap", "feet", "slope", "inside_noise", "stroke_noise", "grid",
     "contrast",
 )  # fmt: skip
-NAMES = (*_AGAINST_PAPER, *(f"peer_{name}" for name in _AGAINST_PEERS), "own_feet", "own_contrast", "size")
+NAMES = (*_AGAINST_PAPER, *(f"peer_{name}" for name in _AGAINST_PEERS), "own_feet", "own_contrast", "size", "copied")
 
 
 def rows(planes: Planes) -> tuple[Float64Array, list[int]]:
@@ -34,6 +36,7 @@ def rows(planes: Planes) -> tuple[Float64Array, list[int]]:
     own = np.array([paper for _, paper, _, _ in measured])
     peers = np.array([print_ for _, _, print_, _ in measured])
     heights = np.array([height for *_, height in measured])
+    copied = _copied(planes)
     table = []
     for i in range(len(measured)):
         others = np.flatnonzero(
@@ -42,8 +45,38 @@ def rows(planes: Planes) -> tuple[Float64Array, list[int]]:
         if len(others) < 2:
             others = np.flatnonzero(np.arange(len(heights)) != i)
         typical = _middle(peers[others]) if len(others) else np.full(peers.shape[1], np.nan)
-        table.append([*own[i], *(peers[i] - typical), peers[i][_AGAINST_PEERS.index("feet")], measured[i][2][-1], np.log(heights[i])])
+        alone = (peers[i][_AGAINST_PEERS.index("feet")], measured[i][2][-1], np.log(heights[i]), copied[measured[i][0]])
+        table.append([*own[i], *(peers[i] - typical), *alone])
     return np.array(table), [i for i, *_ in measured]
+
+
+_PIECE = 2.0
+"""Width of a piece over the line's height: some three letters, few enough to lie in what was copied, too many to repeat often."""
+
+
+def _copied(planes: Planes) -> Float64Array:
+    """(N,) how alike a piece of each line and a place in another line are, fine detail alone: -log(1 - correlation); NaN for short lines.
+
+    Copy-move as in Fridrich, Soukal and Lukas, "Detection of copy-move forgery in digital images", 2003, kept to lines of text. Words
+    that a form repeats are alike too, but each is printed and seen anew.
+    """
+    height, width = planes.fine.shape
+    tall = planes.lines_xyxy[:, 3] - planes.lines_xyxy[:, 1]
+    reach = np.stack([-0.2 * tall, -0.1 * tall, 0.2 * tall, 0.1 * tall], axis=1)
+    x0, y0, x1, y1 = np.clip(planes.lines_xyxy + reach, 0, (width, height, width, height)).astype(int).T
+    best = np.full(len(tall), np.nan)
+    for i in np.flatnonzero(tall >= _MIN_HEIGHT_PX):
+        inner, wide = round(0.2 * tall[i]), round(_PIECE * tall[i])
+        for x in range(x0[i], x1[i] - wide + 1, round(tall[i])):
+            piece = planes.fine[y0[i] + inner : y1[i] - inner, x : x + wide]
+            if not piece.size or piece.std() < _MIN_DETAIL:
+                continue
+            for k in np.flatnonzero((tall < _ALIKE * tall[i]) & (_ALIKE * tall > tall[i]) & (np.arange(len(tall)) != i)):
+                place = planes.fine[y0[k] : y1[k], x0[k] : x1[k]]
+                if place.shape[0] >= piece.shape[0] and place.shape[1] >= wide:
+                    alike = cv2.matchTemplate(place, piece, cv2.TM_CCOEFF_NORMED).max()
+                    best[[i, k]] = np.fmax(best[[i, k]], -np.log(max(1.0 - alike, 1e-3)))
+    return best
 
 
 def _middle(table: Float64Array) -> Float64Array:

@@ -97,6 +97,22 @@ def test_a_line_typed_on_blank_paper_stands_out_of_its_peers() -> None:
     assert which[int(at["paper_flat"].argmax())] == 3
 
 
+def test_text_copied_within_the_page_is_more_alike_than_words_that_repeat() -> None:
+    honest = _page()
+    copied = honest.copy()
+    copied[ROWS[4] - 24 : ROWS[4] + 6, 300:420] = honest[ROWS[1] - 24 : ROWS[1] + 6, 300:420]
+    at = lettering.NAMES.index("copied")
+    before, after = (lettering.rows(_planes(image))[0][:, at] for image in (honest, copied))
+    assert set(np.argsort(-after)[:2]) == {1, 4}
+    assert after[[1, 4]].min() > before.max() + 0.5
+
+
+def test_short_and_lonely_lines_have_no_copies() -> None:
+    lines = BOXES[:1].copy()
+    table, _ = lettering.rows(Planes.of(_page(), lines, FACE))
+    assert np.isnan(table[0][lettering.NAMES.index("copied")])
+
+
 def test_a_jpeg_leaves_its_grid() -> None:
     grey = cv2.cvtColor(_page(noise=8.0), cv2.COLOR_RGB2GRAY)
     again = cv2.imdecode(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 30])[1], cv2.IMREAD_GRAYSCALE)
