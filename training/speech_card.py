@@ -27,11 +27,15 @@ def record(part: str, measured: Mapping[str, Any]) -> None:
     """Replace one of `PARTS` in the results, and its card."""
     known = json.loads(_RESULTS.read_text(encoding="utf-8")) if _RESULTS.exists() else {}
     write_whole(_RESULTS, json.dumps(known | {part: measured}, indent=1, sort_keys=True) + "\n")
-    write_card(part)
+    _write(part)
 
 
-def write_card(part: str) -> None:
-    """Render the card of one of `PARTS` from the results and thresholds.toml.
+def _write(part: str) -> None:
+    write_whole(THRESHOLDS.parent / "cards" / f"{part}.md", card(part))
+
+
+def card(part: str) -> str:
+    """The card of one of `PARTS` as Markdown, from the results and thresholds.toml.
 
     Raises:
         OSError: nothing was measured yet.
@@ -41,8 +45,7 @@ def write_card(part: str) -> None:
     environment = Environment(loader=loader, autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - no HTML
     environment.filters |= {"of": _of, "auc": _auc}
     measured = json.loads(_RESULTS.read_text(encoding="utf-8"))[part]
-    text = environment.get_template(f"{part}.md.j2").render(m=measured, t=Thresholds.load(THRESHOLDS).table(part))
-    write_whole(THRESHOLDS.parent / "cards" / f"{part}.md", text + "\n")
+    return environment.get_template(f"{part}.md.j2").render(m=measured, t=Thresholds.load(THRESHOLDS).table(part)) + "\n"
 
 
 def _of(row: Mapping[str, Any], key: str = "flagged", *, without: bool = False) -> str:
@@ -58,7 +61,7 @@ def _auc(row: Mapping[str, Any]) -> str:
 
 def main() -> None:
     for part in PARTS:
-        write_card(part)
+        _write(part)
 
 
 if __name__ == "__main__":

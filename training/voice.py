@@ -1,6 +1,7 @@
 """Fit and judge the voice hint: real speech against the same speech through vocoders, and espeak-ng.
 
-    python -m training.voice            writes [voice] of thresholds.toml (three minutes; needs Debian's espeak-ng)
+    python -m training.voice            writes [voice] of thresholds.toml, its part of benchmarks/results/speech.json and its card
+                                        (three minutes; needs Debian's espeak-ng)
 
 Both halves of a pair go through the same codec and get the same noise, so that the recording carries no label. Windows are judged out
 of source for the points; the validation split, one vocoder, and one collection with an unnamed synthesiser are never learnt from.
@@ -27,10 +28,11 @@ from kyc_guard.media import AUDIO_RATE_HZ, read_audio
 from kyc_guard.reports.metrics import auc
 from kyc_guard.speech.hearing import SPEECH_STEP_S, ear
 from kyc_guard.speech.recording import unfit_sound
-from kyc_guard.speech.timbre import FIGURES, timbre
+from kyc_guard.speech.timbre import FIGURES, Hint, timbre
 from kyc_guard.types import Float32Array, Float64Array
 from training.fitting import logistic, shares
 from training.places import CONFIGS, DATA
+from training.speech_card import record
 from training.thresholds import THRESHOLDS, write_table
 from training.vocoders import VOCODERS, espeak
 
@@ -163,21 +165,8 @@ def coded(audio: Float32Array, codec: str, bit_rate: int) -> Float32Array:
 # ---- weights, points, report
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Hint:
-    """Logit of P(synthetic): weights on standard scores, which are cut so that no single figure decides."""
-
-    centre: Float64Array
-    scale: Float64Array
-    weights: Float64Array
-    away: Float64Array
-    """Weights of the distance from real voices, whichever way."""
-    offset: float
-    cut: float
-
-    def __call__(self, figures: Float64Array) -> Float64Array:
-        z = np.clip((figures - self.centre) / self.scale, -self.cut, self.cut)
-        return np.asarray(z @ self.weights + np.abs(z) @ self.away + self.offset)
+def logits(hint: Hint, found: Sequence[Row]) -> Float64Array:
+    return np.asarray(hint.added(np.stack([r.figures for r in found])).sum(axis=1) + hint.offset)
 
 
 def fit(found: Sequence[Row], config: Config) -> Hint:
@@ -197,7 +186,7 @@ def fit(found: Sequence[Row], config: Config) -> Hint:
 
 def report(found: Sequence[Row], hint: Hint, logit: float) -> dict[str, Any]:
     """Windows flagged at the point, and AUC against the real windows, by kind."""
-    scores = hint(np.stack([r.figures for r in found]))
+    scores = logits(hint, found)
     kinds = np.array([r.kind for r in found])
     out: dict[str, Any] = {"real": shares(scores[kinds == "real"], logit)}
     for kind in sorted(set(kinds) - {"real"}):
@@ -217,7 +206,7 @@ def main() -> None:
     out_of_source: list[float] = []
     for home in sorted({r.home for r in learnt}):
         hint = fit([r for r in learnt if r.home != home], config)
-        out_of_source += hint(np.stack([r.figures for r in learnt if r.home == home and r.kind == "real"])).tolist()
+        out_of_source += logits(hint, [r for r in learnt if r.home == home and r.kind == "real"]).tolist()
     logit = float(np.quantile(out_of_source, 1 - config.review_bpcer, method="higher"))
     hint = fit(learnt, config)
     measured = {
@@ -237,9 +226,9 @@ def main() -> None:
         **{key: dict(zip(FIGURES, getattr(hint, key).tolist(), strict=True)) for key in ("centre", "scale", "weights", "away")},
         "points": {"review": float(1 / (1 + np.exp(-logit)))},
         "fitted_on": {"real_windows": sum(r.kind == "real" for r in learnt), "people": len({r.person for r in learnt})},
-        **measured,
     }
     write_table(THRESHOLDS, "voice", table)
+    record("voice", measured)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError
 from kyc_guard.speech.hearing import NOT_INSTALLED, SPEECH_STEP_S, ear, speech_installed
 from kyc_guard.speech.recording import bandwidth_hz, spectrogram, unfit_sound
-from kyc_guard.speech.timbre import FIGURES, GROUPS, timbre
+from kyc_guard.speech.timbre import FIGURES, GROUPS, Hint, timbre
 from kyc_guard.types import Evidence, Float64Array, Modality, Reason, Signal
 
 _TABLES = ("centre", "scale", "weights", "away")
@@ -25,16 +25,9 @@ _TABLES = ("centre", "scale", "weights", "away")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Voice:
-    """P(synthetic voice). A logistic of standard scores against real voices, and of their distance whichever way.
+    """P(synthetic voice)."""
 
-    Attributes:
-        tables: centre, scale, weights and away, each (F,) in the order of `FIGURES`.
-        cut: standard scores are cut here, so that no single figure decides.
-    """
-
-    tables: dict[str, Float64Array]
-    offset: float
-    cut: float
+    hint: Hint
     suspected_at: float
     policy: Policy
     name: str = "voice"
@@ -51,7 +44,7 @@ class Voice:
             raise ConfigError(f"thresholds.toml: [voice] lacks {error}. Remedy: run python -m training.voice") from error
         if not np.isfinite([*np.concatenate(list(tables.values())), offset, cut]).all() or (tables["scale"] <= 0).any():
             raise ConfigError("thresholds.toml: [voice] has unusable numbers. Remedy: run python -m training.voice")
-        return cls(tables, offset, cut, bundle.thresholds.point("voice", "review"), bundle.policy)
+        return cls(Hint(**tables, offset=offset, cut=cut), bundle.thresholds.point("voice", "review"), bundle.policy)
 
     def __call__(self, evidence: Evidence) -> Signal:
         if (absent := missing(self, evidence)) is not None:
@@ -67,8 +60,9 @@ class Voice:
         if speech_s < self.policy.gate("speech_min_s"):
             return abstain(self, Reason("voice_no_speech", f"{speech_s:.1f} s of speech"))
         figures = timbre(audio, speech)
-        parts = self._parts(np.array([figures[name] for name in FIGURES]))
-        score = Platt(1.0, 0.0)(self.offset + sum(parts.values()))
+        added = dict(zip(FIGURES, self.hint.added(np.array([figures[name] for name in FIGURES])).tolist(), strict=True))
+        parts = {group: sum(added[name] for name in names) for group, names in GROUPS.items()}
+        score = Platt(1.0, 0.0)(self.hint.offset + sum(parts.values()))
         loudest = max(parts, key=lambda group: parts[group])
         named = (Reason(f"voice_{loudest}", f"{loudest} unlike those of real voices ({parts[loudest]:+.2f})"),)
         return Signal(
@@ -85,12 +79,6 @@ class Voice:
                 "spectrum_db": _spectrum_db(spectrogram(audio)),
             },
         )
-
-    def _parts(self, figures: Float64Array) -> dict[str, float]:
-        """What each group of figures adds to the logit."""
-        z = np.clip((figures - self.tables["centre"]) / self.tables["scale"], -self.cut, self.cut)
-        added = z * self.tables["weights"] + np.abs(z) * self.tables["away"]
-        return {group: float(sum(added[FIGURES.index(name)] for name in names)) for group, names in GROUPS.items()}
 
     def _facts(self, figures: dict[str, float], parts: dict[str, float], speech_s: float) -> dict[str, Any]:
         return {

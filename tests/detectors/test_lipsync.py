@@ -101,6 +101,17 @@ def test_lips_that_come_late_are_less_likely_and_their_lag_is_found() -> None:
     assert late.facts["lag_s"] - on_time.facts["lag_s"] == pytest.approx(0.4, abs=0.1)
 
 
+def test_between_its_points_it_does_not_judge_and_asks_for_another_recording() -> None:
+    score = detector()(speaking()).score
+    assert score is not None
+    doubtful = replace(detector(), doubted_at=score - 1e-3, suspected_at=score + 1e-3)(speaking())
+    assert doubtful.score is None
+    assert codes(doubtful) == ["lipsync_doubtful"]
+    assert detector().policy.reasons["lipsync_doubtful"] == "retry"
+    assert doubtful.facts["agreement_score"] == pytest.approx(score, abs=1e-4)
+    assert replace(detector(), doubted_at=score + 1e-3, suspected_at=1.0)(speaking()).reasons == ()
+
+
 def test_the_curves_for_the_reviewer_are_finite_and_as_long_as_one_another() -> None:
     curves = detector()(speaking()).artefacts
     assert all(c.ndim == 1 and np.isfinite(c).all() for c in curves.values())
