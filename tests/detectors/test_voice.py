@@ -18,7 +18,7 @@ def test_a_voice_is_judged_group_by_group_and_the_groups_add_up_to_the_score() -
     detector = Voice.load(bundle())
     signal = detector(speaking())
     assert signal.score is not None
-    logit = detector.offset + sum(signal.facts["groups"].values())
+    logit = detector.hint.offset + sum(signal.facts["groups"].values())
     assert signal.score == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-3)
     assert set(signal.facts["groups"]) == set(GROUPS)
     assert set(signal.facts["figures"]) == set(FIGURES)
