@@ -57,10 +57,15 @@ class _Views(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships 
         return next(self._left, None)
 
 
-def quantise(source: Path, target: Path, images: Sequence[NDArray[np.uint8]]) -> None:
-    """int8 weights and activations, ranges taken from ``images`` (calibration views, never validation ones)."""
+def quantise(source: Path, target: Path, images: Sequence[NDArray[np.uint8]], *, exact: int = 0) -> None:
+    """int8 weights and activations, ranges taken from ``images`` (calibration views, never validation ones).
+
+    Args:
+        exact: how many convolutions, from the picture on, stay in float.
+    """
     ready = target.with_suffix(".pre.onnx")
     quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
+    convolutions = [node.name for node in onnx.load(str(ready)).graph.node if node.op_type == "Conv"]
     quantize_static(
         str(ready),
         str(target),
@@ -70,6 +75,7 @@ def quantise(source: Path, target: Path, images: Sequence[NDArray[np.uint8]]) ->
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         op_types_to_quantize=["Conv"],
+        nodes_to_exclude=convolutions[:exact],
     )
     ready.unlink()
 

@@ -24,6 +24,9 @@ from training.train import Config, trained
 WEIGHTS = THRESHOLDS.parent
 LICENCE = "research use only: trained on CASIA-FASD, NUAA, UTKFace, FFHQ and others, see the card"
 _RANGE_VIEWS = 256
+_EXACT = 5
+"""Convolutions kept in float: the finest traces are lost in the first. On calibration views logits in int8 and float correlate by .991 and
+more with five, by -.16 to .34 (patch) with none."""
 
 
 def ship(cache: Path, runs: dict[str, str]) -> None:
@@ -44,7 +47,7 @@ def ship(cache: Path, runs: dict[str, str]) -> None:
         real = stores[0]
         chosen = [i for i, r in enumerate(real.rows) if r.split == "calibration"]
         chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, _RANGE_VIEWS).round().astype(int)]
-        quantise(path, small, [views_of(view, real, i)[0] for i in chosen])
+        quantise(path, small, [views_of(view, real, i)[0] for i in chosen], exact=_EXACT)
         for file, key in ((path, f"face_attack_{name}"), (small, f"face_attack_{name}_int8")):
             entry = {"file": file.name, "sha256": sha256(file), "version": "1", "licence": LICENCE}
             write_table(WEIGHTS / "manifest.toml", key, {**entry, "card": "cards/face_attack.md", "command": "make train"})
