@@ -107,6 +107,13 @@ def test_text_copied_within_the_page_is_more_alike_than_words_that_repeat() -> N
     assert after[[1, 4]].min() > before.max() + 0.5
 
 
+def test_a_page_full_of_text_is_not_searched_for_copies() -> None:
+    boxes = np.array([(0, y, 640, y + 10) for y in range(0, 390, 10)], np.float32)
+    table, _ = lettering.rows(Planes.of(_page(), boxes, None))
+    assert len(table)
+    assert np.isnan(table[:, lettering.NAMES.index("copied")]).all()
+
+
 def test_short_and_lonely_lines_have_no_copies() -> None:
     lines = BOXES[:1].copy()
     table, _ = lettering.rows(Planes.of(_page(), lines, FACE))
