@@ -39,7 +39,7 @@ def babble(seconds: float = 4.0, seed: int = 0) -> tuple[Float32Array, np.ndarra
             part = lfilter([1 - radius], [1, -2 * radius * np.cos(angle), radius**2], part)
         sound[start:stop] += part / (np.abs(part).max() + 1e-9)
         opening[start:stop] = _OPEN[kind] * np.hanning(stop - start)
-    sound += 0.003 * rng.normal(size=count)
+    sound += 0.01 * rng.normal(size=count)
     frames = np.arange(round(seconds * RATE_HZ))
     return (0.4 * sound / np.abs(sound).max()).astype(np.float32), opening[(frames * SOUND_HZ / RATE_HZ).astype(int)]
 

@@ -1,15 +1,18 @@
 """The lip reader of the phrase check: mouth shapes placed by sound, a linear discriminant fitted to the curves of the mouth.
 
 Word times come from Whisper's attention. Within them an aligner places the mouth shapes on Whisper's encoding, which tells sounds far
-better than lips do; it is fitted to its own placing, a few times over, from an even start. The reader is fitted to the result.
+better than lips do; it is fitted to its own placing, a few times over, from an even start. The reader is fitted to the result. How much
+it is shrunk is chosen without the person it is judged on.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kyc_guard.faces.mouth import Mouth
+from kyc_guard.reports.metrics import auc
 from kyc_guard.speech.hearing import ENCODED_HZ, ear
 from kyc_guard.speech.lips import LipRead, LipReader, Span, lip_features, shape_names
 from kyc_guard.speech.words import Language, language
@@ -77,32 +81,46 @@ def placed(clips: Sequence[Spoken], spoken: Language, how: Mapping[str, Any]) ->
     states = [_states(c, spoken, names) for c in clips]
     labels = [_even(c, s, len(code)) for c, s, code in zip(clips, states, codes, strict=True)]
     for _ in range(int(how["passes"])):
-        aligner = fitted(codes, labels, names, how)
+        aligner = fitted(codes, labels, names, how, Shrunk(float(how["aligner_shrinkage"]), 1.0))
         labels = [_viterbi(aligner.read(code, np.arange(len(code)) / ENCODED_HZ), s) for code, s in zip(codes, states, strict=True)]
     return labels
 
 
-def fitted(features: Sequence[Float64Array], labels: Sequence[Labels], names: tuple[str, ...], how: Mapping[str, Any]) -> LipReader:
-    """Shared-covariance Gaussians; means and covariance shrunk as the config says."""
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """What is not learnt but chosen.
+
+    Attributes:
+        shrinkage: of the covariance towards its diagonal.
+        repeats: moments that say the same thing.
+    """
+
+    shrinkage: float
+    repeats: float
+
+
+def fitted(
+    features: Sequence[Float64Array], labels: Sequence[Labels], names: tuple[str, ...], how: Mapping[str, Any], shrunk: Shrunk
+) -> LipReader:
+    """Shared-covariance Gaussians."""
     x = np.concatenate([f[y != _UNKNOWN] for f, y in zip(features, labels, strict=True)])
     y = np.concatenate([y[y != _UNKNOWN] for y in labels])
     prior = float(how["prior_frames"])
     means = np.stack([(x[y == k].sum(axis=0) + prior * x.mean(axis=0)) / ((y == k).sum() + prior) for k in range(len(names))])
     apart = x - means[y]
     covariance = apart.T @ apart / len(x)
-    shrinkage = float(how["shrinkage"])
-    covariance = (1 - shrinkage) * covariance + shrinkage * np.diag(np.diag(covariance))
-    return LipReader(names, means, np.linalg.inv(covariance))
+    covariance = (1 - shrunk.shrinkage) * covariance + shrunk.shrinkage * np.diag(np.diag(covariance))
+    return LipReader(names, means, np.linalg.inv(covariance) / shrunk.repeats)
 
 
-def reader_of(clips: Sequence[Spoken], labels: Sequence[Labels], how: Mapping[str, Any]) -> LipReader:
+def reader_of(clips: Sequence[Spoken], labels: Sequence[Labels], how: Mapping[str, Any], shrunk: Shrunk) -> LipReader:
     """The lip reader learnt from these clips."""
     features, ours = [], []
     for clip, label in zip(clips, labels, strict=True):
         rows, times_s = lip_features(clip.mouth, (clip.spans_s[0][0], clip.spans_s[-1][1]))
         features.append(rows)
         ours.append(label[np.clip((times_s * ENCODED_HZ).round().astype(int), 0, len(label) - 1)])
-    return fitted(features, ours, shape_names(language()), how)
+    return fitted(features, ours, shape_names(language()), how, shrunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,29 +133,54 @@ class Lipped:
     wrong: tuple[tuple[float, float], ...]
 
 
-def out_of_person(clips: Sequence[Spoken], labels: Sequence[Labels], spoken: Language, how: Mapping[str, Any], shapes: int) -> list[Lipped]:
-    """Every piece of ``shapes`` mouth shapes or more, read by a reader that never saw its person."""
-    found, chance = [], random.Random(0)
-    for person in sorted({c.person for c in clips}):
+def nested(clips: Sequence[Spoken], labels: Sequence[Labels], spoken: Language, how: Mapping[str, Any]) -> list[Lipped]:
+    """Every piece read by a reader that never saw its person, with choices made without that person as well."""
+    found = []
+    for person in sorted({c.person for c in clips if pieces(c, spoken, how)}):
         others = [i for i, c in enumerate(clips) if c.person != person]
-        reader = reader_of([clips[i] for i in others], [labels[i] for i in others], how)
-        for clip in (c for c in clips if c.person == person):
-            rows, times_s = lip_features(clip.mouth, (clip.spans_s[0][0], clip.spans_s[-1][1]))
-            whole = reader.read(rows, times_s)
-            for first, last in pieces(clip, spoken, shapes):
-                words, spans = clip.words[first:last], clip.spans_s[first:last]
-                inside = (times_s >= spans[0][0] - 0.1) & (times_s <= spans[-1][1] + 0.1)
-                read = LipRead(times_s[inside], whole.fits[inside])
-                phrases = [words, *(tuple(chance.sample([w for w in spoken.words if w not in words], len(words))) for _ in range(8))]
-                ratios = [(reader.log_ratio(read, p, spoken), reader.log_ratio(read, p, spoken, spans)) for p in phrases]
-                known = [(a, b) for a, b in ratios if a is not None and b is not None]
-                if None not in ratios[0] and len(known) > 1:
-                    found.append(Lipped(clip.person, clip.split, known[0], tuple(known[1:])))
+        rest = [clips[i] for i in others], [labels[i] for i in others]
+        reader = reader_of(*rest, how, chosen(*rest, spoken, how))
+        found += read_out(reader, [c for c in clips if c.person == person], spoken, how, timed=True)
     return found
 
 
-def pieces(clip: Spoken, spoken: Language, shapes: int) -> list[tuple[int, int]]:
-    """Runs of words with at least that many mouth shapes, a third of one apart."""
+def chosen(clips: Sequence[Spoken], labels: Sequence[Labels], spoken: Language, how: Mapping[str, Any]) -> Shrunk:
+    """Of the config's choices the one that tells right from random phrases best, one person left out at a time."""
+
+    def told_apart(shrunk: Shrunk) -> float:
+        found = []
+        for person in sorted({c.person for c in clips if pieces(c, spoken, how)}):
+            others = [i for i, c in enumerate(clips) if c.person != person]
+            reader = reader_of([clips[i] for i in others], [labels[i] for i in others], how, shrunk)
+            found += read_out(reader, [c for c in clips if c.person == person], spoken, how, timed=False)
+        return auc(np.array([-p.right[0] for p in found]), np.array([-w[0] for p in found for w in p.wrong]))
+
+    return max((Shrunk(*pair) for pair in product(how["shrinkages"], how["repeats"])), key=told_apart)
+
+
+def read_out(reader: LipReader, clips: Sequence[Spoken], spoken: Language, how: Mapping[str, Any], *, timed: bool) -> list[Lipped]:
+    """Every piece of these clips, the same random phrases whoever reads; without ``timed`` half as many, and times are not tried."""
+    found = []
+    for clip in clips:
+        chance = random.Random(clip.path)
+        rows, times_s = lip_features(clip.mouth, (clip.spans_s[0][0], clip.spans_s[-1][1]))
+        whole = reader.read(rows, times_s)
+        for first, last in pieces(clip, spoken, how):
+            words, spans = clip.words[first:last], clip.spans_s[first:last]
+            inside = (times_s >= spans[0][0] - 0.1) & (times_s <= spans[-1][1] + 0.1)
+            read = LipRead(times_s[inside], whole.fits[inside])
+            unsaid = [w for w in spoken.words if w not in words]
+            phrases = [words, *(tuple(chance.sample(unsaid, len(words))) for _ in range(8 if timed else 4))]
+            ratios = [(reader.log_ratio(read, p, spoken), reader.log_ratio(read, p, spoken, spans) if timed else math.nan) for p in phrases]
+            known = [(a, b) for a, b in ratios if a is not None and b is not None]
+            if None not in ratios[0] and len(known) > 1:
+                found.append(Lipped(clip.person, clip.split, known[0], tuple(known[1:])))
+    return found
+
+
+def pieces(clip: Spoken, spoken: Language, how: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Runs of words with at least the config's number of mouth shapes, a third of one apart."""
+    shapes = int(how["window_shapes"])
     lengths = [len(spoken.mouth_of(word) or ()) for word in clip.words]
     runs, first = [], 0
     while first < len(lengths):

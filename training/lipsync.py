@@ -96,9 +96,7 @@ def talks(data: Path, cache: Path, config: Config) -> list[Talk]:
         speech = np.interp(np.arange(len(encoded)) / ENCODED_HZ, *_steps(ear().speech(audio)))
         person = row.subject or row.path  # GRID's samples are one speaker each
         home = "hdtf" if person.startswith("hdtf_") else row.source
-        found.append(
-            Talk(row.path, person, home, row.label == "bona_fide", row.split == "validation", mouth, encoded, speech)
-        )
+        found.append(Talk(row.path, person, home, row.label == "bona_fide", row.split == "validation", mouth, encoded, speech))
     return found
 
 

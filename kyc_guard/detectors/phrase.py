@@ -27,6 +27,7 @@ from kyc_guard.speech.drawing import timeline
 from kyc_guard.speech.hearing import SPEECH_STEP_S, ear, speech_installed
 from kyc_guard.speech.lips import LipRead, LipReader, lip_features
 from kyc_guard.speech.listening import MAX_S, Heard, HeardWord, Listener
+from kyc_guard.speech.recording import unfit_sound
 from kyc_guard.speech.words import Language, language
 from kyc_guard.types import Evidence, Modality, Reason, Signal
 
@@ -134,6 +135,8 @@ class Phrase:
         end_s = (spoken[-1] + 1) * SPEECH_STEP_S + 0.3
         if end_s - start_s > MAX_S:
             return Sound(reason=Reason("phrase_too_long", f"speech over {end_s - start_s:.0f} s; the phrase must be said within {MAX_S:g}"))
+        if (unfit := unfit_sound(audio, self.policy)) is not None:
+            return Sound(reason=Reason("phrase_unclear", unfit.detail))
         part = audio[round(start_s * AUDIO_RATE_HZ) : round(end_s * AUDIO_RATE_HZ)]
         heard = Listener(hearing).hear(part, expected, self.language, self.near_words)
         if heard.confidence < (least := gate("phrase_min_confidence")):
@@ -167,7 +170,7 @@ class Phrase:
             log_odds = self.words.slope * -ahead + self.words.offset
             if lips is not None:  # they may add suspicion, not take it away: five right words of six look right
                 log_odds += max(self.lips.slope * -lips + self.lips.offset, 0.0)
-            score = 1.0 / (1.0 + math.exp(-log_odds))
+            score = Platt(1.0, 0.0)(log_odds)
             reasons += [
                 Reason("phrase_wrong_word", f"{w.word!r} was asked; {w.free or w.near!r} is likelier there")
                 for w in words

@@ -1,8 +1,8 @@
 """Could these lips have said this? The mouth's curves against the shapes a phrase asks of it, and against random phrases.
 
-A linear discriminant says how well a moment and its surroundings fit each mouth shape (content/phrases.toml names them); dynamic
-programming lays the phrase's shapes over the time there is. What counts is not the fit but how much better it is than that of random
-phrases of the same make: a likelihood ratio that needs no scale of its own.
+A linear discriminant says how well a moment and its surroundings fit each mouth shape (content/phrases.toml names them); the phrase's
+shapes are laid over the time there is in every way at once (the forward algorithm of hidden Markov models). What counts is not the fit
+but how much better it is than that of random phrases of the same make: a likelihood ratio that needs no scale of its own.
 
 Many sounds look alike and coarticulation blurs the rest, so this is a weak witness: see weights/cards/phrase.md.
 """
@@ -55,7 +55,8 @@ class LipReader:
     """A shared-covariance Gaussian for every mouth shape.
 
     Attributes:
-        shapes: (C) names, `REST` first. means: (C, D). precision: (D, D).
+        shapes: (C) names, `REST` first. means: (C, D). precision: (D, D), less than the inverse covariance by as much as neighbouring
+            moments repeat one another: they overlap, so their likelihoods do not simply multiply.
     """
 
     shapes: tuple[str, ...]
@@ -112,7 +113,7 @@ class LipReader:
         return float((scores[0] - others.mean()) / others.std())
 
     def _scores(self, read: LipRead, phrases: Sequence[Sequence[str]], language: Language, spans_s: Sequence[Span] | None) -> Float64Array:
-        """(N,) best mean fit of each phrase's shapes laid over the time, a rest before, between and after words or none."""
+        """(N,) mean fit of each phrase's shapes laid over the time, a rest before, between and after words or none."""
         rows = [_states(phrase, language, self.shapes) for phrase in phrases]
         size = max(map(len, rows))
         shape, word = np.zeros((len(rows), size), np.int64), np.full((len(rows), size), -1)
@@ -181,18 +182,19 @@ def _states(phrase: Sequence[str], language: Language, shapes: tuple[str, ...]) 
 
 
 def _laid(fits: Float64Array, optional: NDArray[np.bool_], lengths: NDArray[np.int64]) -> Float64Array:
-    """(N,) best sum over (T, N, S) fits of N paths through their states, each state at least one frame, optional ones perhaps none.
+    """(N,) log of the sum, over all paths of N phrases through their states, of the exponential of the (T, N, S) fits on the way.
 
-    Viterbi's algorithm for all phrases at once.
+    Each state takes at least one frame, optional ones perhaps none. The best path alone would flatter every phrase: some path fits.
     """
     _, count, size = fits.shape
     states, rows = np.arange(size), np.arange(count)
-    best = np.where((states == 0) | ((states == 1) & optional[:, :1]), fits[0], 2 * _NEVER * len(fits))
+    never = 2 * _NEVER * len(fits)
+    total = np.where((states == 0) | ((states == 1) & optional[:, :1]), fits[0], never)
     skipped = np.zeros_like(optional)
     skipped[:, 2:] = optional[:, 1:-1]
     for fit in fits[1:]:
-        before = np.pad(best, ((0, 0), (2, 0)), constant_values=2 * _NEVER * len(fits))
-        leap = np.where(skipped, before[:, :-2], 2 * _NEVER * len(fits))
-        best = np.maximum(np.maximum(best, before[:, 1:-1]), leap) + fit
-    ends: Float64Array = np.maximum(best[rows, lengths - 1], best[rows, lengths - 2])
+        before = np.pad(total, ((0, 0), (2, 0)), constant_values=never)
+        leap = np.where(skipped, before[:, :-2], never)
+        total = np.logaddexp(np.logaddexp(total, before[:, 1:-1]), leap) + fit
+    ends: Float64Array = np.logaddexp(total[rows, lengths - 1], total[rows, lengths - 2])
     return ends

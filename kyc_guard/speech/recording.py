@@ -9,13 +9,13 @@ from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.types import Float32Array, Float64Array, Reason
 
 _FRAME = 512
-_FLOOR_DB = -65.0
-"""Below the loudest band, a band holds nothing but rounding and a codec's noise."""
+_FLOOR_DB = -50.0
+"""Below the loudest band: less is rounding, a codec's noise and what a resampler leaks beyond the band it was given."""
 _RAIL = 0.99
 
 
 def bandwidth_hz(audio: Float32Array) -> float:
-    """Highest frequency that carries anything: within 65 dB of the loudest band of the long-term spectrum.
+    """Highest frequency that carries anything: within 50 dB of the loudest band of the long-term spectrum.
 
     A telephone's ends near 4 kHz however it was resampled.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import wave
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.signal import resample_poly
 
 from kyc_guard.calibration import Platt
 from kyc_guard.config import Limits, Policy, Settings, Thresholds
@@ -229,6 +232,16 @@ def test_lips_add_suspicion_and_never_take_it_away(monkeypatch: pytest.MonkeyPat
 # ---- the real ear
 
 
+def wav(sound: Float32Array, rate_hz: int) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes((32767 * sound).astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
 def noise(seconds: float) -> Float32Array:
     return voice(seconds)
 
@@ -263,6 +276,27 @@ def test_sound_without_words_is_not_judged_and_not_accepted(make: Callable[[floa
     assert forbids(signal) or signal.score is not None
     if signal.score is None:
         assert signal.reasons[0].code in {"phrase_no_speech", "phrase_unclear"}
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: clipped(4.0), "full scale"),
+        (lambda: resample_poly(voice(), 1, 2), "Hz"),
+    ],
+    ids=["clipped", "8 kHz"],
+)
+def test_words_on_broken_sound_are_asked_for_again_though_they_could_be_heard(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], Float32Array], why: str
+) -> None:
+    hears(monkeypatch, *[(6.0, float("inf"))] * 6)
+    sound = make()
+    if why == "Hz":  # as a file with 8,000 samples a second is read
+        sound = read_audio(wav(sound, 8_000), Limits())
+    signal = detector()(talking(audio=sound))
+    assert signal.score is None
+    assert [r.code for r in signal.reasons] == ["phrase_unclear"]
+    assert why in signal.reasons[0].detail
 
 
 @needs_speech

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from kyc_guard.errors import ModelError
 from kyc_guard.faces.mouth import Mouth
-from kyc_guard.speech.lips import LipRead, LipReader, lip_features, shape_names
+from kyc_guard.speech.lips import LipRead, LipReader, _laid, lip_features, shape_names
 from kyc_guard.speech.words import language
 
 ENGLISH = language()
@@ -39,6 +40,18 @@ def test_the_phrase_that_was_said_fits_better_than_random_ones_and_another_does_
     assert right is not None
     assert wrong is not None
     assert right > 3 > wrong
+
+
+def test_every_way_of_laying_the_shapes_over_the_time_counts() -> None:
+    frames, optional = 5, np.array([[True, False, True, False, True]])
+    fits = np.random.default_rng(3).normal(size=(frames, 1, 5))
+
+    def allowed(path: tuple[int, ...]) -> bool:
+        steps = all(b - a in {0, 1} or (b - a == 2 and optional[0, a + 1]) for a, b in pairwise(path))
+        return steps and path[0] in {0, 1} and path[-1] in {3, 4}
+
+    ways = [sum(fits[t, 0, s] for t, s in enumerate(path)) for path in product(range(5), repeat=frames) if allowed(path)]
+    assert _laid(fits, optional, np.array([5])) == pytest.approx(np.log(np.sum(np.exp(ways))))
 
 
 def test_the_same_lips_and_words_give_the_same_answer() -> None:
