@@ -46,6 +46,9 @@ _REVIEW_BPCER = {"print": 0.002, "chip": 0.01}
 """Of honest portraits, the share a person may be shown, by where they stand. In print the nets are near chance: there only what hardly any
 honest portrait reaches is worth a person's time, as with the other hints about photographed pages."""
 _KINDS = ("generated", "swap", "composite")
+_SHARP = ("tpdne_ffhq_dinablachman", "stylegan140k_ismaolen", "yonsei_real_and_fake_face")
+"""Sources of honest portraits as large and clean as those a state takes. UTKFace's are small pictures from the web, which the nets tell
+from generated ones by that alone: set against them every attack looks easier to find than it is."""
 _PER_SIMULATOR = 20
 _DRAWS = {("calibration", True): 4, ("calibration", False): 1, ("validation", True): 1, ("validation", False): 1}
 """(split, honest) -> documents a chip is put on: calibration people are few, and one in a hundred is wanted of them."""
@@ -63,6 +66,10 @@ class Task:
     group: str
     """"honest", or the kind of attack and where it comes from."""
     person: str
+
+    @property
+    def source(self) -> str:
+        return self.person.partition("/")[0]
 
     @property
     def seed(self) -> list[int]:
@@ -171,24 +178,29 @@ def scores(folder: Path, way: str, stores: Mapping[str, ChipStore], todo: Sequen
 
 
 def fitted(rows: Sequence[Score], attack_share: float, review_bpcer: float) -> tuple[Platt, float]:
-    """P(attack) where ``attack_share`` of portraits are attacks, and the point that this share of honest ones reaches."""
+    """P(attack) where ``attack_share`` are attacks, and the point that ``review_bpcer`` of the worst source's honest portraits reach."""
     logits, attack = np.array([s.log_odds for s in rows]), np.array([s.task.group != "honest" for s in rows])
     weight = np.where(attack, attack_share / attack.sum(), (1 - attack_share) / (~attack).sum()) * len(attack)
     slope, offset = logistic(logits[:, None], attack, np.asarray(weight, np.float64), 1e-6)
     platt = Platt(float(slope[0]), offset)
-    return platt, platt(float(np.quantile(logits[~attack], 1 - review_bpcer, method="higher")))
+    of_source: dict[str, list[float]] = defaultdict(list)
+    for score in rows:
+        if score.task.group == "honest":
+            of_source[score.task.source].append(score.log_odds)
+    return platt, platt(max(float(np.quantile(found, 1 - review_bpcer, method="higher")) for found in of_source.values()))
 
 
-def judged(rows: Sequence[Score], platt: Platt, point: float) -> dict[str, Any]:
-    """AUC and findings of each group against the honest ones."""
+def judged(rows: Sequence[Score], platt: Platt, point: float, sharp: Sequence[str] = _SHARP) -> dict[str, Any]:
+    """Findings of each group, and its AUC against the honest portraits of ``sharp`` sources."""
     groups: dict[str, list[Score]] = defaultdict(list)
     for score in rows:
         groups[score.task.group].append(score)
         if score.task.group != "honest":
             groups["all attacks"].append(score)
     honest_ones = groups.pop("honest")
+    out: dict[str, Any] = {"honest": shares(_probabilities(honest_ones, platt), point)}
+    honest_ones = [s for s in honest_ones if s.task.source in sharp]
     quiet = _probabilities(honest_ones, platt)
-    out: dict[str, Any] = {"honest": shares(quiet, point)}
     for name, found in sorted(groups.items()):
         loud = _probabilities(found, platt)
         both, labels = np.concatenate([quiet, loud]), np.arange(len(quiet) + len(loud)) >= len(quiet)

@@ -60,12 +60,26 @@ def test_the_point_lets_the_wanted_share_of_honest_portraits_through() -> None:
     rng = np.random.default_rng(0)
 
     def rows(group: str, centre: float) -> list[Score]:
-        return [Score(Task("real", i, 0, "calibration", group, f"{group} {i}"), z, 100.0) for i, z in enumerate(rng.normal(centre, 1, 400))]
+        return [Score(Task("real", i, 0, "calibration", group, f"{group}/{i}"), z, 100.0) for i, z in enumerate(rng.normal(centre, 1, 400))]
 
     both = rows("honest", -1.0) + rows("generated (x)", 1.5)
     platt, point = fitted(both, 0.1, 0.01)
     assert platt.slope > 0
-    found = judged(both, platt, point)
+    found = judged(both, platt, point, sharp=["honest"])
     assert found["honest"]["flagged"] in {4, 5}
     assert found["all attacks"] == found["generated (x)"]
     assert found["generated (x)"]["auc"] == pytest.approx(0.96, abs=0.02)
+
+
+def test_the_point_is_that_of_the_source_whose_honest_portraits_look_worst() -> None:
+    rng = np.random.default_rng(0)
+    centres = {"easy": ("honest", -3.0), "hard": ("honest", 0.0), "made": ("generated (x)", 2.0)}
+    rows = [
+        Score(Task("real", i, 0, "calibration", group, f"{source}/{i}"), z, 100.0)
+        for source, (group, centre) in centres.items()
+        for i, z in enumerate(rng.normal(centre, 1, 400))
+    ]
+    platt, point = fitted(rows, 0.1, 0.01)
+    reached = [sum(platt(s.log_odds) >= point for s in rows if s.task.source == source) for source in ("easy", "hard")]
+    assert reached[0] == 0
+    assert reached[1] in {4, 5}
