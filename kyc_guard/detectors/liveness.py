@@ -17,7 +17,7 @@ from kyc_guard.calibration import Platt
 from kyc_guard.config import Policy
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError, ModelError
-from kyc_guard.motion import GROUPS, POOLED_NAMES, Return, measure_motion, measure_returns
+from kyc_guard.motion import GROUPS, POOLED_NAMES, Repeats, measure_motion, measure_repeats
 from kyc_guard.runtime import Net
 from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Modality, Reason, Signal
 
@@ -41,8 +41,8 @@ _KEY_FIGURES = (
 class Liveness:
     """P(attack) of a clip.
 
-    Frozen and looped clips are attacks by what `liveness_max_frozen_s` and `liveness_max_return` of the policy allow; how sure that
-    makes us stands in ``[liveness.findings]``, and from which contribution a group is named in ``[liveness.groups]``.
+    Frozen and looped clips are attacks by what `liveness_max_frozen_s`, `liveness_min_unrest` and `liveness_max_return` of the policy
+    allow; how sure that makes us stands in ``[liveness.findings]``, and from which contribution a group is named in ``[liveness.groups]``.
     """
 
     net: Net
@@ -81,8 +81,8 @@ class Liveness:
             return abstain(self, *unfit)
         figures = measure_motion(clip, track, burst)
         pooled = figures.pooled()
-        frozen_s, returned = measure_returns(clip, burst)
-        findings = self._findings(frozen_s, returned)
+        repeats = measure_repeats(clip, burst)
+        findings = self._findings(repeats)
         if not findings and (still := self._still(pooled)):
             return abstain(self, still)
         out = self.net.run(figures=pooled[None])
@@ -106,8 +106,9 @@ class Liveness:
                 "logit": round(logit, 3),
                 "groups": {g: round(float(p), 3) for g, p in zip(GROUPS, parts, strict=True)},
                 "species": {name: round(float(p), 4) for name, p in zip(SPECIES, species, strict=True)},
-                "frozen_s": round(frozen_s, 3),
-                "returned": {"likeness": round(returned.likeness, 3), "turned": returned.turned},
+                "frozen_s": round(repeats.frozen_s, 3),
+                "unrest": round(repeats.unrest, 4) if np.isfinite(repeats.unrest) else None,
+                "returned": {"likeness": round(repeats.returned.likeness, 3), "turned": repeats.returned.turned},
                 "figures": {
                     n: round(float(pooled[POOLED_NAMES.index(n)]), 3) for n in _KEY_FIGURES if np.isfinite(pooled[POOLED_NAMES.index(n)])
                 },
@@ -138,13 +139,16 @@ class Liveness:
         )
         return tuple(Reason(code, detail) for code, failed, detail in checks if failed)
 
-    def _findings(self, frozen_s: float, returned: Return) -> tuple[Reason, ...]:
-        gate, way = self.policy.gate, "backwards" if returned.turned else "again"
-        checks = (
-            ("frozen_clip", frozen_s > gate("liveness_max_frozen_s"), f"no pixel changes for {frozen_s:.2f} s"),
-            ("looped_clip", returned.likeness > gate("liveness_max_return"), f"a movement comes back {way}, {returned.likeness:.0%} alike"),
-        )
-        return tuple(Reason(code, detail) for code, failed, detail in checks if failed)
+    def _findings(self, repeats: Repeats) -> tuple[Reason, ...]:
+        gate, returned, found = self.policy.gate, repeats.returned, list[Reason]()
+        if repeats.frozen_s > gate("liveness_max_frozen_s"):
+            found.append(Reason("frozen_clip", f"no pixel changes for {repeats.frozen_s:.2f} s"))
+        elif repeats.unrest < gate("liveness_min_unrest"):
+            found.append(Reason("frozen_clip", f"for a second and more nothing but noise and light changes, {repeats.unrest:.1%}"))
+        if returned.likeness > gate("liveness_max_return"):
+            way = "backwards" if returned.turned else "again"
+            found.append(Reason("looped_clip", f"a movement comes back {way}, {returned.likeness:.0%} alike"))
+        return tuple(found)
 
     def _still(self, pooled: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Reason | None:
         """Alive in its noise, but nothing moves: neither a plane nor a head can be told."""

@@ -20,7 +20,7 @@ from kyc_guard.faces import face_square
 from kyc_guard.motion import figures, interior, returns
 from kyc_guard.motion.figures import MOVING
 from kyc_guard.motion.regions import SCALE, View
-from kyc_guard.motion.returns import Return
+from kyc_guard.motion.returns import Repeats
 from kyc_guard.types import Clip, FaceTrack, Float32Array
 
 _MOST_MOMENTS = 600
@@ -130,8 +130,8 @@ def _fixed_square(burst_track: FaceTrack) -> tuple[tuple[float, float], float]:
     return centre_px, SCALE * float(np.median([s for _, s in squares]))
 
 
-def measure_returns(clip: Clip, burst_track: FaceTrack) -> tuple[float, Return]:
-    """The longest time in seconds for which no pixel about the face changes, and what comes back most faithfully.
+def measure_repeats(clip: Clip, burst_track: FaceTrack) -> Repeats:
+    """Whether the pixels about the face stand still, rest, or come back.
 
     Args:
         clip: with a burst of two frames or more. burst_track: the subject in it, seen at least once.
@@ -147,4 +147,5 @@ def measure_returns(clip: Clip, burst_track: FaceTrack) -> tuple[float, Return]:
     moments_s, first = np.unique(np.concatenate([full_s, motion_s]), return_index=True)
     middle = slice(max(0, (len(first) - _MOST_MOMENTS) // 2), (len(first) + _MOST_MOMENTS) // 2)
     step_s = float(np.median(np.diff(clip.burst_timestamps_s)))
-    return frozen_s, returns.best_return(np.concatenate([full, motion])[first][middle], moments_s[middle], step_s)
+    returned = returns.best_return(np.concatenate([full, motion])[first][middle], moments_s[middle], step_s)
+    return Repeats(frozen_s, returns.least_unrest(motion[-_MOST_MOMENTS:], motion_s[-_MOST_MOMENTS:]), returned)

@@ -1,4 +1,4 @@
-"""Do pixels stand still, and do they come back? A sensor's noise and a living head do neither.
+"""Do pixels stand still, does anything move, and does it come back? A sensor's noise never stands still, a living head never rests.
 
 An injected stream that repeats shows every moment again one period later; one that is played there and back shows it again
 mirrored about the turning. Either way pairs of alike moments lie on one straight line in the plane of their two times, along which a
@@ -7,7 +7,9 @@ whole stretch of movement comes back, and beside which it does not: chance bring
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +28,10 @@ _FEWEST = 10
 """Pairs of moments on a line."""
 _NOISE = 0.02
 """Squared grey levels: what rounding alone leaves."""
+_REST_S = 1.2
+"""A stretch in which a head at rest still moves; nobody keeps it still longer than between two breaths."""
+_REST_MEAN_S = 0.4
+_REST_SIDE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,16 @@ class Return:
     likeness: float = 0.0
     turned: bool = False
     period_s: float = 0.0
+
+
+class Repeats(NamedTuple):
+    """What of a clip is there more than once."""
+
+    frozen_s: float
+    """The longest time for which no pixel about the face changes."""
+    unrest: float
+    """`least_unrest`."""
+    returned: Return
 
 
 def thumb(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float) -> Float32Array:
@@ -60,6 +76,32 @@ def longest_freeze_s(thumbs: Float32Array, times_s: Float64Array) -> float:
             start = k
         longest_s = max(longest_s, float(times_s[k] - times_s[start]))
     return longest_s
+
+
+def least_unrest(thumbs: Float32Array, times_s: Float64Array) -> float:
+    """How little the picture changes in its quietest 1.2 seconds, in shares of its own contrast; infinite for shorter clips.
+
+    Light and contrast of every frame are evened out and 0.4 s are averaged: noise and exposure made up for a frozen picture count
+    for little.
+
+    Args:
+        thumbs: (N, side, side) luma of one fixed window, in order of time. times_s: (N,).
+    """
+    if len(thumbs) < 2 or not (step_s := float(np.median(np.diff(times_s)))) > 0:
+        return math.inf
+    small = np.stack([cv2.resize(t, (_REST_SIDE, _REST_SIDE), interpolation=cv2.INTER_AREA) for t in thumbs])
+    flat = small.reshape(len(small), -1).astype(np.float64)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    flat = flat / np.maximum(flat.std(axis=1, keepdims=True), 1.0)
+    count = max(1, round(_REST_MEAN_S / step_s))
+    sums = np.cumsum(np.concatenate([np.zeros((1, flat.shape[1])), flat]), axis=0)
+    smooth = (sums[count:] - sums[:-count]) / count
+    starts_s = times_s[: len(smooth)]
+    least = math.inf
+    for i, stop in enumerate(np.searchsorted(starts_s, starts_s + _REST_S)):
+        if stop < len(smooth):
+            least = min(least, float(np.sqrt(smooth[i : stop + 1].var(axis=0).mean())))
+    return least
 
 
 def best_return(thumbs: Float32Array, times_s: Float64Array, step_s: float) -> Return:

@@ -10,7 +10,7 @@ import pytest
 from faces_in_motion import RATE_HZ, Scene, evidence, frozen, looped, moved, noisy, still_noise, sway, turned, waved
 
 from kyc_guard.faces import OVAL
-from kyc_guard.motion import GROUPS, POOLED_NAMES, MotionFeatures, Return, measure_motion, measure_returns
+from kyc_guard.motion import GROUPS, POOLED_NAMES, MotionFeatures, Repeats, measure_motion, measure_repeats
 from kyc_guard.motion.regions import LIPS
 from kyc_guard.types import Evidence, FaceTrack, Float32Array, UInt8Array
 
@@ -28,11 +28,11 @@ def of(seen: Evidence) -> MotionFeatures:
 
 
 @cache
-def stream(scene: Scene) -> tuple[float, Return]:
+def stream(scene: Scene) -> Repeats:
     seen = evidence(scene)
     assert seen.clip is not None
     assert seen.burst_track is not None
-    return measure_returns(seen.clip, seen.burst_track)
+    return measure_repeats(seen.clip, seen.burst_track)
 
 
 def figure(measured: MotionFeatures, name: str) -> float:
@@ -77,19 +77,19 @@ def test_a_clip_gives_one_number_a_name_and_the_same_ones_again() -> None:
 
 
 def test_a_photo_that_does_not_move_is_frozen_for_its_whole_length() -> None:
-    assert stream(frozen)[0] == pytest.approx(99 / RATE_HZ)
+    assert stream(frozen).frozen_s == pytest.approx(99 / RATE_HZ)
 
 
 @pytest.mark.parametrize("scene", [waved, still_noise, chewing])
 def test_a_sensors_noise_is_never_frozen_and_never_returns(scene: Scene) -> None:
-    frozen_s, returned = stream(scene)
+    frozen_s, _, returned = stream(scene)
     assert frozen_s < 2 / RATE_HZ
     assert returned.likeness < 0.65
 
 
 @pytest.mark.parametrize(("scene", "mirrored", "period_s"), [(looped, False, 30 / RATE_HZ), (turned, True, 35 / RATE_HZ)])
 def test_a_stream_that_repeats_brings_its_moments_back(scene: Scene, mirrored: bool, period_s: float) -> None:
-    frozen_s, returned = stream(scene)
+    frozen_s, _, returned = stream(scene)
     assert returned.likeness > 0.95
     assert returned.turned is mirrored
     assert returned.period_s / period_s == pytest.approx(round(returned.period_s / period_s))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from kyc_guard.motion.returns import best_return, longest_freeze_s
+from kyc_guard.motion.returns import best_return, least_unrest, longest_freeze_s
 from kyc_guard.types import Float32Array, Float64Array
 
 _RATES_HZ = (24.0, 25.0, 30.0)
@@ -55,3 +57,26 @@ def test_a_picture_that_stands_still_is_frozen_and_does_not_come_back() -> None:
     still, times_s = np.repeat(walk(np.random.default_rng(1), 1), 50, axis=0), np.arange(50) / 25
     assert longest_freeze_s(still, times_s) == pytest.approx(49 / 25)
     assert best_return(still, times_s, 1 / 25).likeness == 0.0
+
+
+@pytest.mark.parametrize("rate_hz", [15.0, 25.0])
+def test_noise_and_exposure_made_up_for_a_frozen_picture_are_no_movement(rate_hz: float) -> None:
+    rng = np.random.default_rng(2)
+    count = int(4 * rate_hz)
+    times_s = np.arange(count) / rate_hz
+    light = 1 + 0.05 * np.sin(2 * np.pi * times_s)[:, None, None]
+    disguised = walk(rng, 1) * light + rng.normal(0, 0.3, (count, 32, 32))
+    assert longest_freeze_s(np.asarray(disguised, np.float32), times_s) == 0.0
+    assert least_unrest(np.asarray(disguised, np.float32), times_s) < 0.009
+    alive = walk(rng, count) + rng.normal(0, 0.3, (count, 32, 32))
+    assert least_unrest(np.asarray(alive, np.float32), times_s) > 0.05
+    # One still second and a half within four is enough to be noticed.
+    alive[count // 2 :][: int(2.4 * rate_hz)] = disguised[: len(alive[count // 2 :][: int(2.4 * rate_hz)])]
+    assert least_unrest(np.asarray(alive, np.float32), times_s) < 0.009
+
+
+def test_a_clip_too_short_to_rest_in_has_no_unrest() -> None:
+    short = walk(np.random.default_rng(3), 20)
+    assert least_unrest(short, np.arange(20) / 15) == math.inf
+    assert least_unrest(short, np.zeros(20)) == math.inf
+    assert least_unrest(short[:1], np.zeros(1)) == math.inf
