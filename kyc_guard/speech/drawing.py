@@ -12,7 +12,7 @@ from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.types import Float32Array, UInt8Array
 
 _WIDTH_PX, _HEIGHT_PX = 1200, 300
-_WAVE_PX, _WORD_PX = 120, 60
+_WAVE_PX, _WORD_PX = 120, 70
 _INK, _WAVE, _GOOD, _BAD = (40, 40, 40), (90, 130, 190), (30, 130, 60), (190, 40, 40)
 
 
@@ -31,12 +31,13 @@ def timeline(audio: Float32Array | None, mouth: Mouth, words: Sequence[tuple[str
         loud = np.maximum.reduceat(np.abs(audio), edges)
         for x, height in enumerate(loud / (loud.max() + 1e-9) * (_WAVE_PX / 2 - 4)):
             cv2.line(picture, (x, round(_WAVE_PX / 2 - height)), (x, round(_WAVE_PX / 2 + height)), _WAVE)
-    for word, start_s, end_s, margin in words:
+    for number, (word, start_s, end_s, margin) in enumerate(words):
         colour, x = _GOOD if margin >= 0 else _BAD, round(start_s * scale)
+        line = _WAVE_PX + 24 + 30 * (number % 2)  # two lines by turns, so that short words do not cover one another
         cv2.line(picture, (x, 0), (x, _HEIGHT_PX), (220, 220, 220))
         cv2.rectangle(picture, (x + 1, _WAVE_PX + 4), (max(round(end_s * scale) - 1, x + 2), _WAVE_PX + 8), colour, -1)
-        cv2.putText(picture, word.encode("ascii", "replace").decode(), (x + 3, _WAVE_PX + 30), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1)
-        cv2.putText(picture, f"{margin:+.1f}", (x + 3, _WAVE_PX + 48), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, 1)
+        cv2.putText(picture, word.encode("ascii", "replace").decode(), (x + 3, line), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1)
+        cv2.putText(picture, f"{margin:+.1f}", (x + 3, line + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, 1)
     seen = np.isfinite(mouth.opening)
     if seen.any():
         top, room = _WAVE_PX + _WORD_PX, _HEIGHT_PX - _WAVE_PX - _WORD_PX - 6
