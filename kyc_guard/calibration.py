@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from kyc_guard.errors import ConfigError
-from kyc_guard.types import Reason
+from kyc_guard.types import Float64Array, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,32 @@ class Platt:
         z = self.slope * logit + self.offset
         # The two-branch form cannot overflow.
         return 1.0 / (1.0 + math.exp(-z)) if z >= 0 else math.exp(z) / (1.0 + math.exp(z))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hint:
+    """Logit of a weak suspicion: weights on standard scores against honest recordings, and on their distance whichever way.
+
+    Attributes:
+        centre, scale, weights, away: (F,) each.
+        cut: standard scores are cut here, so that no single figure decides; a figure that could not be told adds nothing.
+    """
+
+    centre: Float64Array
+    scale: Float64Array
+    weights: Float64Array
+    away: Float64Array
+    offset: float
+    cut: float
+
+    def added(self, figures: Float64Array) -> Float64Array:
+        """(..., F): what each figure of (..., F) adds to the logit, beside ``offset``."""
+        z = np.clip((figures - self.centre) / self.scale, -self.cut, self.cut)
+        return np.asarray(np.nan_to_num(z * self.weights + np.abs(z) * self.away, nan=0.0))
+
+    def __call__(self, figures: Float64Array) -> Float64Array:
+        """(...,) logits of (..., F) figures."""
+        return np.asarray(self.added(figures).sum(axis=-1) + self.offset)
 
 
 @dataclass(frozen=True, slots=True)

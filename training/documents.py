@@ -16,7 +16,7 @@ import inspect
 import json
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from zlib import crc32
 import cv2
 import numpy as np
 
-from kyc_guard.calibration import Platt
+from kyc_guard.calibration import Hint, Platt
 from kyc_guard.documents import lettering, planes, seams, surface
-from kyc_guard.documents.doubt import NAMES, Hint
+from kyc_guard.documents.doubt import NAMES, Suspicion
 from kyc_guard.documents.planes import Planes
 from kyc_guard.reports.metrics import auc, auc_interval
 from kyc_guard.types import Float32Array, Float64Array, UInt8Array
@@ -196,7 +196,7 @@ class Row:
 
 
 def fit_hint(rows: Sequence[Row], kind: str, config: Config) -> Hint:
-    """Weights alone, of honest pictures against those of one kind of attack; the calibration is the identity."""
+    """Of honest pictures against those of one kind of attack."""
     used = [r for r in rows if r.job.tool is None or r.job.tool.species == kind]
     figures, attack = np.concatenate([r.of(kind) for r in used]), np.concatenate([r.is_attack(kind) for r in used])
     centre = _medians(figures[~attack])
@@ -205,7 +205,7 @@ def fit_hint(rows: Sequence[Row], kind: str, config: Config) -> Hint:
     weight = np.asarray(np.where(attack, 0.5 / attack.sum(), 0.5 / (~attack).sum()), np.float64) * len(used)
     answer, offset = logistic(np.concatenate([z, np.abs(z)], axis=1), attack, weight, config.ridge)
     weights, away = np.split(answer, 2)
-    return Hint(centre, scale, weights, away, offset, config.cut, Platt(1.0, 0.0), 1.0)
+    return Hint(centre, scale, weights, away, offset, config.cut)
 
 
 def _medians(table: Float64Array) -> Float64Array:
@@ -231,7 +231,7 @@ def out_of_fold(rows: Sequence[Row], kind: str, config: Config) -> Float64Array:
     return logits
 
 
-def calibrated(hint: Hint, logits: Float64Array, attack: np.ndarray[tuple[int], np.dtype[np.bool_]], config: Config) -> Hint:
+def calibrated(hint: Hint, logits: Float64Array, attack: np.ndarray[tuple[int], np.dtype[np.bool_]], config: Config) -> Suspicion:
     """The hint with P(attack) where `Config.attack_share` of pictures are attacks, and its point."""
     weight = np.asarray(
         np.where(attack, config.attack_share / attack.sum(), (1 - config.attack_share) / (~attack).sum()), np.float64
@@ -239,14 +239,14 @@ def calibrated(hint: Hint, logits: Float64Array, attack: np.ndarray[tuple[int], 
     slope, offset = logistic(logits[:, None], attack, weight, 1e-6)
     platt = Platt(float(slope[0]), offset)
     at = float(np.quantile(logits[~attack], 1 - config.review_bpcer, method="higher"))
-    return replace(hint, platt=platt, point=platt(at))
+    return Suspicion(hint, platt, platt(at))
 
 
-def report(rows: Sequence[Row], hint: Hint, kind: str) -> dict[str, Any]:
+def report(rows: Sequence[Row], suspicion: Suspicion, kind: str) -> dict[str, Any]:
     """AUC and findings of each tool on the validation split's layouts and people; of other kinds' tools too, whom it should not name."""
     honest_rows = [r for r in rows if r.job.tool is None]
-    quiet = np.array([hint.platt(logit_of(hint, r, kind)) for r in honest_rows])
-    out: dict[str, Any] = {"honest": shares(quiet, hint.point)}
+    quiet = np.array([suspicion.platt(logit_of(suspicion.hint, r, kind)) for r in honest_rows])
+    out: dict[str, Any] = {"honest": shares(quiet, suspicion.point)}
     groups = {t.name: [r for r in rows if r.job.tool is t] for t in TOOLS}
     mine = [t for t in TOOLS if t.species == kind]
     for name, chosen in (
@@ -258,10 +258,10 @@ def report(rows: Sequence[Row], hint: Hint, kind: str) -> dict[str, Any]:
         found = [r for t in chosen for r in groups[t.name]]
         if not found:
             continue
-        loud = np.array([hint.platt(logit_of(hint, r, kind)) for r in found])
+        loud = np.array([suspicion.platt(logit_of(suspicion.hint, r, kind)) for r in found])
         both, labels = np.concatenate([quiet, loud]), np.array([False] * len(quiet) + [True] * len(loud))
         low, high = auc_interval(both, labels, [str(r.layout) for r in (*honest_rows, *found)]) or (0.0, 1.0)
-        out[name] = shares(loud, hint.point) | {"auc": auc(quiet, loud), "auc_95": [low, high]}
+        out[name] = shares(loud, suspicion.point) | {"auc": auc(quiet, loud), "auc_95": [low, high]}
     return out
 
 
@@ -297,19 +297,19 @@ def fit(folder: Path, config: Config, faces: Faces, *, write: bool) -> None:
         used = [r for r in learnt if r.job.tool is None or r.job.tool.species == kind]
         attack = np.array([r.job.tool is not None for r in used])
         logits = out_of_fold(used, kind, config)
-        hint = calibrated(fit_hint(used, kind, config), logits, attack, config)
-        judged = report(unseen, hint, kind)
+        suspicion = calibrated(fit_hint(used, kind, config), logits, attack, config)
+        judged = report(unseen, suspicion, kind)
         fitted_on = {"honest": int((~attack).sum()), "attacks": int(attack.sum()), "auc_out_of_fold": auc(logits[~attack], logits[attack])}
-        print(f"{kind}: {fitted_on}, point {hint.point:.3f}")
+        print(f"{kind}: {fitted_on}, point {suspicion.point:.3f}")
         for name, found in judged.items():
             print(f"  {name:32} {found['flagged']:3}/{found['of']:<3} auc {found.get('auc', float('nan')):.3f}")
         table[kind] = {
             "figures": list(names),
-            **{key: getattr(hint, key).tolist() for key in ("centre", "scale", "weights", "away")},
-            "offset": hint.offset,
-            "cut": hint.cut,
-            "calibration": {"slope": hint.platt.slope, "offset": hint.platt.offset},
-            "points": {"review": hint.point},
+            **{key: getattr(suspicion.hint, key).tolist() for key in ("centre", "scale", "weights", "away")},
+            "offset": suspicion.hint.offset,
+            "cut": suspicion.hint.cut,
+            "calibration": {"slope": suspicion.platt.slope, "offset": suspicion.platt.offset},
+            "points": {"review": suspicion.point},
             "fitted_on": fitted_on,
             "validation": {name: judged[name] for name in ("honest", "known_tools", "held_out_tools") if name in judged},
         }

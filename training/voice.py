@@ -23,12 +23,13 @@ import av
 import numpy as np
 from scipy.signal import butter, sosfilt
 
+from kyc_guard.calibration import Hint
 from kyc_guard.config import Limits, Policy, Settings
 from kyc_guard.media import AUDIO_RATE_HZ, read_audio
 from kyc_guard.reports.metrics import auc
 from kyc_guard.speech.hearing import SPEECH_STEP_S, ear
 from kyc_guard.speech.recording import unfit_sound
-from kyc_guard.speech.timbre import FIGURES, Hint, timbre
+from kyc_guard.speech.timbre import FIGURES, timbre
 from kyc_guard.types import Float32Array, Float64Array
 from training.fitting import logistic, shares
 from training.places import CONFIGS, DATA
@@ -166,7 +167,7 @@ def coded(audio: Float32Array, codec: str, bit_rate: int) -> Float32Array:
 
 
 def logits(hint: Hint, found: Sequence[Row]) -> Float64Array:
-    return np.asarray(hint.added(np.stack([r.figures for r in found])).sum(axis=1) + hint.offset)
+    return hint(np.stack([r.figures for r in found]))
 
 
 def fit(found: Sequence[Row], config: Config) -> Hint:

@@ -11,13 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from kyc_guard.calibration import Platt
+from kyc_guard.calibration import Hint, Platt
 from kyc_guard.config import Policy
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError
 from kyc_guard.speech.hearing import NOT_INSTALLED, SPEECH_STEP_S, ear, speech_installed
 from kyc_guard.speech.recording import bandwidth_hz, spectrogram, unfit_sound
-from kyc_guard.speech.timbre import FIGURES, GROUPS, Hint, timbre
+from kyc_guard.speech.timbre import FIGURES, GROUPS, timbre
 from kyc_guard.types import Evidence, Float64Array, Modality, Reason, Signal
 
 _TABLES = ("centre", "scale", "weights", "away")

@@ -12,11 +12,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from kyc_guard.calibration import Platt
+from kyc_guard.calibration import Hint, Platt
 from kyc_guard.documents import lettering, seams, surface
 from kyc_guard.documents.planes import Planes
 from kyc_guard.errors import ConfigError
-from kyc_guard.types import Float32Array, Float64Array, UInt8Array
+from kyc_guard.types import Float32Array, UInt8Array
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "recapture": surface.NAMES,
@@ -28,21 +28,14 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Hint:
-    """Logit of one suspicion: weights on standard scores against honest pictures, and on their distance whichever way.
+class Suspicion:
+    """One suspicion: figures -> logit -> P(attack).
 
     Attributes:
-        centre, scale, weights, away: (F,) each.
-        cut: standard scores are cut here, so that no single figure decides; a figure that could not be told adds nothing.
-        platt: logit -> P(attack). point: P from which it is a finding.
+        point: P from which it is a finding.
     """
 
-    centre: Float64Array
-    scale: Float64Array
-    weights: Float64Array
-    away: Float64Array
-    offset: float
-    cut: float
+    hint: Hint
     platt: Platt
     point: float
 
@@ -66,16 +59,7 @@ class Hint:
             raise ConfigError(f"thresholds.toml: [document_doubt.{name}] has unusable numbers. {remedy}")
         if (arrays["scale"] <= 0).any() or not np.isfinite([offset, cut]).all() or not 0.0 <= point <= 1.0:
             raise ConfigError(f"thresholds.toml: [document_doubt.{name}] has unusable numbers. {remedy}")
-        return cls(**arrays, offset=offset, cut=cut, platt=Platt.from_table(part, f"document_doubt.{name}"), point=point)
-
-    def parts(self, figures: Float64Array) -> Float64Array:
-        """(..., F) what each figure adds to the logit."""
-        z = np.clip((figures - self.centre) / self.scale, -self.cut, self.cut)
-        return np.asarray(np.nan_to_num(z * self.weights + np.abs(z) * self.away, nan=0.0))
-
-    def __call__(self, figures: Float64Array) -> Float64Array:
-        """(...,) logits of (..., F) figures."""
-        return np.asarray(self.parts(figures).sum(axis=-1) + self.offset)
+        return cls(Hint(**arrays, offset=offset, cut=cut), platt=Platt.from_table(part, f"document_doubt.{name}"), point=point)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,14 +77,14 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """All hints; judges pages whose print and portrait cover at least ``min_px``."""
+    """All of them; judges pages whose print and portrait cover at least ``min_px``."""
 
-    hints: Mapping[str, Hint]
+    suspicions: Mapping[str, Suspicion]
     min_px: float
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], min_px: float) -> Self:
-        return cls({name: Hint.from_table(table, name) for name in NAMES}, min_px)
+        return cls({name: Suspicion.from_table(table, name) for name in NAMES}, min_px)
 
     def __call__(self, image_rgb: UInt8Array, lines_xyxy: Float32Array, face_xyxy: Float32Array | None) -> tuple[Doubt, ...]:
         """Judge an upright page; a suspicion whose figures cannot be measured is left out, all of them on small pictures.
@@ -117,13 +101,13 @@ class Doubts:
         of_lines, which = lettering.rows(planes)
         rows = {"recapture": of_page[None], "portrait": of_portrait[None], "text": of_lines, "generated": of_page[None]}
         found = []
-        for kind, hint in self.hints.items():
+        for kind, suspicion in self.suspicions.items():
             if not len(rows[kind]) or not np.isfinite(rows[kind]).any():
                 continue
-            logits = hint(rows[kind])
+            logits = suspicion.hint(rows[kind])
             at = int(logits.argmax())
-            parts = hint.parts(rows[kind][at])
-            loudest = tuple(NAMES[kind][i] for i in np.argsort(-parts, kind="stable")[:3] if parts[i] > 0)
-            probability = hint.platt(float(logits[at]))
-            found.append(Doubt(kind, probability, probability >= hint.point, loudest, which[at] if kind == "text" else None))
+            added = suspicion.hint.added(rows[kind][at])
+            loudest = tuple(NAMES[kind][i] for i in np.argsort(-added, kind="stable")[:3] if added[i] > 0)
+            probability = suspicion.platt(float(logits[at]))
+            found.append(Doubt(kind, probability, probability >= suspicion.point, loudest, which[at] if kind == "text" else None))
         return tuple(found)

@@ -9,8 +9,6 @@ speech detection", 2015, for the upper band and dynamics; Alku et al. on the pea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct
@@ -37,28 +35,6 @@ _SILENT_DB = -90.0
 _ORDER = 16
 _GLOTTAL_FRAMES = 120
 _PITCH = slice(AUDIO_RATE_HZ // 400, AUDIO_RATE_HZ // 70)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Hint:
-    """Logit of P(synthetic): weights on standard scores against real voices, and on their distance whichever way.
-
-    Attributes:
-        centre, scale, weights, away: (F,) in the order of `FIGURES`.
-        cut: standard scores are cut here, so that no single figure decides.
-    """
-
-    centre: Float64Array
-    scale: Float64Array
-    weights: Float64Array
-    away: Float64Array
-    offset: float
-    cut: float
-
-    def added(self, figures: Float64Array) -> Float64Array:
-        """(..., F): what each figure of (..., F) adds to the logit, beside ``offset``."""
-        z = np.clip((figures - self.centre) / self.scale, -self.cut, self.cut)
-        return np.asarray(z * self.weights + np.abs(z) * self.away)
 
 
 def timbre(audio: Float32Array, speech: Float32Array) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kyc_guard.documents import lettering, seams, surface
-from kyc_guard.documents.doubt import NAMES, Doubts, Hint
+from kyc_guard.documents.doubt import NAMES, Doubts, Suspicion
 from kyc_guard.documents.planes import Planes, blockiness
 from kyc_guard.errors import ConfigError
 from kyc_guard.types import Float32Array, UInt8Array
@@ -161,12 +161,12 @@ def test_absurd_pages_and_boxes_are_measured_without_a_warning(image: UInt8Array
 )
 def test_a_table_that_cannot_be_used_is_refused_with_its_remedy(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"document_doubt\.text"):
-        Hint.from_table(made_hints.tables(text=changes), "text")
+        Suspicion.from_table(made_hints.tables(text=changes), "text")
 
 
 def test_a_figure_that_could_not_be_measured_adds_nothing() -> None:
     count = len(NAMES["portrait"])
-    hint = Hint.from_table(made_hints.tables(portrait={"weights": [1.0] * count, "away": [1.0] * count}), "portrait")
+    hint = Suspicion.from_table(made_hints.tables(portrait={"weights": [1.0] * count, "away": [1.0] * count}), "portrait").hint
     assert hint(np.full(count, np.nan)) == hint.offset
     assert hint(np.full(count, 1e9)) == pytest.approx(hint.offset + 2 * 3.0 * count)
 
