@@ -161,20 +161,24 @@ def cut(clips: Sequence[Spoken]) -> Iterator[Trial]:
             yield Trial(part, "wrong", audio, other.words[at : at + _PHRASE_WORDS])
 
 
-def pairings(clips: Sequence[Spoken], fit_margin: float, limit: float) -> dict[str, Any]:
-    """Six-word pieces against the words of every piece of another person's clip without a common word: how many such pairings could
-    pass at all, for no phrase's margin is more than its fit allows.
+def pairings(clips: Sequence[Spoken], how: Mapping[str, Any], limit: float) -> dict[str, Any]:
+    """Six-word pieces against the words of every piece of another person's clip without a common word: how many such pairings pass.
+
+    No phrase's margin is more than its fit allows, so only those that could pass at all are heard in full.
     """
-    listener, passed, tried, people = Listener(ear()), 0, 0, set()
+    listener, could, passed, tried, people = Listener(ear()), 0, 0, 0, set()
     for clip in clips:
         others = [_piece(c, i)[0] for c in clips if c.person != clip.person for i in _firsts(c)]
         for first in _firsts(clip):
             words, audio = _piece(clip, first)
             elsewhere = sorted({o for o in others if not set(o) & set(words)})
-            fits = listener.fits(audio, elsewhere)
-            passed, tried = passed + sum(fit + fit_margin > limit for fit in fits), tried + len(fits)
+            tried += len(elsewhere)
+            for other, fit in zip(elsewhere, listener.fits(audio, elsewhere), strict=True):
+                if fit + float(how["fit_margin"]) > limit:
+                    could += 1
+                    passed += heard(Trial("pairings", "pairing", audio, other), how).margin > limit
             people.add(clip.person)
-    return {"could_pass": passed, "of": tried, "interval_95": list(clopper_pearson(passed, tried)), "people": len(people)}
+    return {"passed": passed, "could_pass": could, "of": tried, "interval_95": list(clopper_pearson(passed, tried)), "people": len(people)}
 
 
 def _firsts(clip: Spoken) -> range:
@@ -297,7 +301,7 @@ def main() -> None:
     measured = {
         "margin": limit,
         "sound": counted(cases, limit, least),
-        "pairings": pairings(clips, float(config["listener"]["fit_margin"]), limit),
+        "pairings": pairings(clips, config["listener"], limit),
         "lips": {**lipped(found), "shrinkage": shrunk.shrinkage, "repeats": shrunk.repeats},
     }
     record("phrase", measured)

@@ -30,7 +30,8 @@ CURVES = ("opening", "width", "protrusion", "contact", "upper", "lower", "jaw")
 _SLOPES = ("opening", "width", "protrusion", "lower", "jaw")
 AROUND = (-4, -2, 0, 2, 4)
 """Frames looked at with each: a shape is known by what comes before and after."""
-DECOYS = 24
+DECOYS = 64
+"""Random phrases that a phrase is held against: with fewer, chance among them moves the ratio."""
 _SLACK_S = 0.1
 _NEVER = -1e6
 
