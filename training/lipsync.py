@@ -349,7 +349,7 @@ def main() -> None:
     from training.export import sha256
 
     path = WEIGHTS / "lipsync.onnx"
-    entry = {"file": path.name, "sha256": sha256(path), "version": "1", "licence": "research use only: see the card"}
+    entry = {"file": path.name, "sha256": sha256(path), "version": "2", "licence": "research use only: see the card"}
     write_table(WEIGHTS / "manifest.toml", "lipsync", {**entry, "card": "cards/lipsync.md", "command": COMMAND})
     record("lipsync", measured)
 

@@ -37,7 +37,7 @@ class Lipsync:
     suspected_at: float
     policy: Policy
     name: str = "lipsync"
-    version: str = "1"
+    version: str = "2"
     needs: frozenset[Modality] = frozenset({Modality.FACE, Modality.CLIP, Modality.AUDIO})
 
     @classmethod

@@ -76,7 +76,7 @@ class Phrase:
     lips: Platt
     policy: Policy
     name: str = "phrase"
-    version: str = "1"
+    version: str = "2"
     needs: frozenset[Modality] = frozenset({Modality.FACE, Modality.CLIP})
 
     @classmethod
