@@ -14,12 +14,10 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self, TypeVar
 
-import cv2
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from kyc_guard import detectors as room
-from kyc_guard import fusion
+from kyc_guard import fusion, process
 from kyc_guard.config import Limits, Settings
 from kyc_guard.detectors.protocol import Bundle, Detector, abstain
 from kyc_guard.documents.page import with_documents
@@ -56,9 +54,7 @@ class Verifier:
 
     def __init__(self, settings: Settings | None = None, *, detectors: Sequence[type[Detector]] | None = None) -> None:
         self.settings = settings or Settings()
-        # Threads are spent on whole pieces of work; those of OpenCV and of NumPy, which are the whole process's, would fight with them.
-        cv2.setNumThreads(1)
-        threadpool_limits(1, user_api="blas")
+        process.settle()
         # Not when the first face is looked for: what MediaPipe imports keeps an exception, whose frames would hold on to that clip.
         face_finder()
         self.bundle = Bundle.load(self.settings)
@@ -158,19 +154,19 @@ class Verifier:
         """
         begun = self._share(partial(self._begin, submission, judged_on))
         selfie = self._selfie(submission, self.detectors)
-        documents, answers = begun()
+        documents, asked = begun()
         evidence = _together(documents, selfie)
         if self.bundle.policy.stop_at_reject:
             return evidence, self._ask_in_turn(evidence)
-        asked = {d.name: self._share(partial(_ask, d, evidence)) for d in self.detectors if d.name not in answers}
+        asked |= {d.name: self._share(partial(_ask, d, evidence)) for d in self.detectors if d.name not in asked}
         # Other threads begin with the first: so this one meets them halfway.
-        answers |= {name: answer() for name, answer in reversed(asked.items())}
+        answers = {name: answer() for name, answer in reversed(asked.items())}
         return evidence, {d.name: answers[d.name] for d in self.detectors}
 
-    def _begin(self, submission: Submission, judged_on: date | None) -> tuple[Evidence, dict[str, _Answer]]:
+    def _begin(self, submission: Submission, judged_on: date | None) -> tuple[Evidence, dict[str, Callable[[], _Answer]]]:
         """Evidence of the documents alone, and what those say of it who ask for nothing else.
 
-        On one thread this comes first, so that reading a page and a clip's frames are not in memory together.
+        On one thread both come first, so that reading a page and a clip's frames are not in memory together.
         """
         documents = self._documents(submission, self.detectors)
         if judged_on is not None:
@@ -178,7 +174,7 @@ class Verifier:
         if self.bundle.policy.stop_at_reject:
             return documents, {}
         early = [d for d in self.detectors if d.needs == {Modality.DOCUMENT}]  # one that needs nothing may still look at everything
-        return documents, {d.name: _ask(d, documents) for d in early}
+        return documents, {d.name: self._share(partial(_ask, d, documents)) for d in early}
 
     def _ask_in_turn(self, evidence: Evidence) -> Mapping[str, _Answer]:
         """One answer a detector in their order; where the policy wants that, those after one that rejects are not asked."""
