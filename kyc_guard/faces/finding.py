@@ -208,7 +208,10 @@ def face_square(face: Face) -> tuple[tuple[float, float], float]:
 
 @stage("crop")
 def square_crop(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float, side_px: int) -> UInt8Array:
-    """Cut a square of ``crop_px`` about ``centre_px`` and resize it to ``side_px`` (area when shrinking, linear when growing)."""
+    """Cut a square of ``crop_px`` about ``centre_px`` and resize it to ``side_px`` (area when shrinking, linear when growing).
+
+    A plane (H, W) does as well and gives a plane.
+    """
     chip, _ = _square(frame_rgb, centre_px, crop_px)
     if chip.shape[0] == side_px:
         return chip
@@ -224,7 +227,7 @@ def _square(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: floa
     left, top = round(centre_px[0] - side / 2), round(centre_px[1] - side / 2)
     x0, y0, x1, y1 = max(0, left), max(0, top), min(width, left + side), min(height, top + side)
     if x0 >= x1 or y0 >= y1:  # the square lies wholly outside: nothing to mirror
-        return np.zeros((side, side, 3), np.uint8), (left, top)
+        return np.zeros((side, side, *frame_rgb.shape[2:]), np.uint8), (left, top)
     inner = frame_rgb[y0:y1, x0:x1]
     if inner.shape[:2] != (side, side):
         borders = (y0 - top, top + side - y1, x0 - left, left + side - x1)
