@@ -43,7 +43,8 @@ class Net:
 
         Args:
             precision: fp16 is for TensorRT, which rounds the net while it builds an engine; other providers compute as the file says.
-            batch: how many pictures the net takes at once; more are cut into such portions, which changes no result.
+            batch: how many pictures the net takes at once; more are cut into such portions, which changes no result. Nets of figures
+                instead of pictures take all of them.
 
         Raises:
             ModelError: the file cannot be loaded, not even on the CPU.
@@ -63,12 +64,13 @@ class Net:
         self.fallback = "" if device == "auto" and precision == "fp32" else "; ".join(missed)
         self._outputs = [o.name for o in self._session.get_outputs()]
         self.inputs: Mapping[str, tuple[Any, ...]] = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
+        self._sees = any(len(shape) == 4 for shape in self.inputs.values())
 
     @stage("nets")
     def run(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Named arrays in, named arrays out; the first axis is the batch."""
         run = self._run if self.provider == CPU else self._run_bound
-        parts = [run(part) for part in _portions(inputs, self._batch)]
+        parts = [run(part) for part in _portions(inputs, self._batch)] if self._sees else [run(inputs)]
         values = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
         return dict(zip(self._outputs, values, strict=True))
 
