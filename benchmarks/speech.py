@@ -8,21 +8,21 @@ the checks judge is in ``results/speech.json``, written by the commands that fit
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Annotated
 
 import typer
 
 from benchmarks.accuracy import MANIFEST
 from benchmarks.record import RESULTS, Goal, goals_table, machine, plain, save, table
+from benchmarks.timing import rivals
 from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
 from kyc_guard.errors import InputError
 from kyc_guard.faces.following import follow_face
+from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.pipeline import Verifier
 from kyc_guard.types import Challenge, Submission
 
@@ -45,11 +45,10 @@ def main(
     evidence = verifier.gather(Submission("cost", selfie=clip, challenge=Challenge(phrase=phrase)))
     if evidence.clip is None or evidence.audio is None:
         raise InputError(str(clip), "has no moving picture or no sound", "name a clip of somebody who speaks")
-    seconds, frames = len(evidence.audio) / 16_000, evidence.clip.motion_rgb
-    cost_s = {"following the face": _cpu_s(partial(follow_face, frames), repeats)}
-    for detector in verifier.detectors:
-        if detector.name in _CHECKS:
-            cost_s[detector.name] = _cpu_s(partial(detector, evidence), repeats)
+    seconds, frames = len(evidence.audio) / AUDIO_RATE_HZ, evidence.clip.motion_rgb
+    calls: dict[str, Callable[[], object]] = {"following the face": partial(follow_face, frames)}
+    calls |= {detector.name: partial(detector, evidence) for detector in verifier.detectors if detector.name in _CHECKS}
+    cost_s = {name: took["cpu_ms"] / 1000 for name, took in rivals(calls, seconds=0.0, least=repeats, warm_up=1).items()}
     total_s = 5.0 * sum(cost_s.values()) / seconds
     goals = [Goal("CPU seconds for 5 s of clip, all together", total_s, _LIMIT_S, at_least=False).to_json()]
     figures = {
@@ -64,17 +63,6 @@ def main(
     page = f"# What listening costs\n\n{seconds:.1f} s of clip, {len(frames)} pictures; CPU time on one thread.\n\n"
     save(out, "speech_cost", plain(figures), page + table(("step", "ms"), rows) + goals_table(goals))
     typer.echo(page + table(("step", "ms"), rows) + goals_table(goals))
-
-
-def _cpu_s(work: Callable[[], object], repeats: int) -> float:
-    """Median after one run that loads the models."""
-    work()
-    taken = []
-    for _ in range(repeats):
-        started = time.process_time()
-        work()
-        taken.append(time.process_time() - started)
-    return median(taken)
 
 
 if __name__ == "__main__":
