@@ -236,7 +236,7 @@ class Verifier:
         if clip.is_still:
             problems[Modality.CLIP] = Reason("no_clip", f"{shown}: is a photo; a video is needed")
         moving, followed = moving and not clip.is_still, (spoken or acted) and not clip.is_still
-        burst_track = self._share(partial(track_faces, clip.burst_rgb, other_face_ratio=ratio)) if moving else None
+        burst_track = self._share(partial(track_faces, clip.burst_rgb, other_face_ratio=ratio, quality=False)) if moving else None
         motion_track = self._share(partial(follow_face, clip.motion_rgb)) if followed else None
         track = track_faces(clip.frames_rgb, other_face_ratio=ratio)
         if not track.found:

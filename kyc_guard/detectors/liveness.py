@@ -121,13 +121,13 @@ class Liveness:
         gate = self.policy.gate
         times_s = np.concatenate([clip.timestamps_s, clip.burst_timestamps_s])
         span_s = float(np.ptp(times_s)) if np.isfinite(times_s).all() else 0.0
-        near: list[Face] = [f for f in burst.faces if f is not None]
+        near: list[Face] = [f for f in track.faces if f is not None]
         if span_s < gate("liveness_min_duration_s"):
             return (Reason("clip_too_short", f"{span_s:.2f} s between first and last frame"),)
-        if len(near) < gate("liveness_min_burst_faces") or len(track.found) < gate("liveness_min_faces"):
+        if len(burst.found) < gate("liveness_min_burst_faces") or len(near) < gate("liveness_min_faces"):
             return (
                 Reason(
-                    "face_lost", f"face in {len(track.found)} of {len(track.faces)} samples, {len(near)} of {len(burst.faces)} of the burst"
+                    "face_lost", f"face in {len(near)} of {len(track.faces)} samples, {len(burst.found)} of {len(burst.faces)} of the burst"
                 ),
             )
         size = float(np.median([f.quality.size_px for f in near]))

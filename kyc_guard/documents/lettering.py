@@ -52,8 +52,8 @@ def rows(planes: Planes) -> tuple[Float64Array, list[int]]:
 
 _PIECE = 2.0
 """Width of a piece over the line's height: some three letters, few enough to lie in what was copied, too many to repeat often."""
-_MOST_COMPARISONS = 1000
-"""Of a piece with a line, at up to 0.2 ms. Cards take 200 to 700; a page full of text is no card."""
+_MOST_COMPARISONS = 500
+"""Of a piece with a line, at up to 0.2 ms. Cards take 100 to 350; a page full of text is no card."""
 
 
 def _copied(planes: Planes) -> Float64Array:
@@ -70,20 +70,22 @@ def _copied(planes: Planes) -> Float64Array:
     x0, y0, x1, y1 = np.clip(planes.lines_xyxy + reach, 0, (width, height, width, height)).astype(int).T
     best = np.full(len(tall), np.nan)
     size, each = np.maximum(tall, _MIN_HEIGHT_PX), np.arange(len(tall))
-    pieces = [range(x0[i], x1[i] - round(_PIECE * size[i]) + 1, round(size[i])) if tall[i] >= _MIN_HEIGHT_PX else range(0) for i in each]
+    wide = np.round(_PIECE * size).astype(int)
+    # Side by side: of what was copied, twice as wide as a piece, one lies in it whole.
+    pieces = [range(x0[i], x1[i] - wide[i] + 1, wide[i]) if tall[i] >= _MIN_HEIGHT_PX else range(0) for i in each]
     # Each pair once: what was copied is found from either side.
     alike = (tall < _ALIKE * tall[:, None]) & (_ALIKE * tall > tall[:, None]) & (each > each[:, None])
     if sum(len(starts) * int(row.sum()) for starts, row in zip(pieces, alike, strict=True)) > _MOST_COMPARISONS:
         return best
     for i in each:
-        inner, wide = round(0.2 * tall[i]), round(_PIECE * tall[i])
+        inner = round(0.2 * tall[i])
         for x in pieces[i]:
-            piece = planes.fine[y0[i] + inner : y1[i] - inner, x : x + wide]
+            piece = planes.fine[y0[i] + inner : y1[i] - inner, x : x + wide[i]]
             if not piece.size or piece.std() < _MIN_DETAIL:
                 continue
             for k in np.flatnonzero(alike[i]):
                 place = planes.fine[y0[k] : y1[k], x0[k] : x1[k]]
-                if place.shape[0] >= piece.shape[0] and place.shape[1] >= wide:
+                if place.shape[0] >= piece.shape[0] and place.shape[1] >= wide[i]:
                     found = cv2.matchTemplate(place, piece, cv2.TM_CCOEFF_NORMED).max()
                     best[[i, k]] = np.fmax(best[[i, k]], -np.log(max(1.0 - found, 1e-3)))
     return best

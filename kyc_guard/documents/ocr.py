@@ -90,7 +90,10 @@ class _Decoder:
         self.noted: dict[tuple[str, float], tuple[Mapping[str, float], ...]] = {}
         """(text, confidence) of a line, which is all that RapidOCR hands through -> chances of its characters."""
         places = {c: i for i, c in enumerate(decode.character)}
-        self.places = [[places[c] for c in {a, a.lower()} if c in places] for a in ALPHABET]
+        forms = [[places[c] for c in sorted({a, a.lower()}) if c in places] for a in ALPHABET]
+        self.places = np.concatenate(forms)
+        """Classes of every letter in both cases, letter by letter."""
+        self.starts = np.cumsum([0, *map(len, forms)])[:-1]
 
     def __call__(self, preds: Any, *args: Any, **kwargs: Any) -> Any:
         lines, words = self.decode(preds, *args, **kwargs)
@@ -98,8 +101,7 @@ class _Decoder:
             best = steps.argmax(axis=1)
             # CTC: a character is where the best class changes to something else than blank, class 0.
             at = np.flatnonzero((best != 0) & (best != np.concatenate([[-1], best[:-1]])))
-            there = steps[at]
-            shares = np.stack([there[:, places].sum(axis=1) for places in self.places], axis=1)
+            shares = np.add.reduceat(steps[at][:, self.places], self.starts, axis=1)
             self.noted[text, score] = tuple({ALPHABET[i]: float(row[i]) for i in np.flatnonzero(row >= _LEAST_CHANCE)} for row in shares)
         return lines, words
 

@@ -63,13 +63,14 @@ class FaceFinder:
             self._has_seen_a_face = False
 
     @stage("find faces")
-    def find(self, frame_rgb: UInt8Array) -> tuple[Face, ...]:
+    def find(self, frame_rgb: UInt8Array, *, quality: bool = True) -> tuple[Face, ...]:
         """Faces of one frame, largest first.
 
         Tries the frame as it is, then with a border (uploads cropped tightly at the face), then a detector for distant faces.
 
         Args:
             frame_rgb: (H, W, 3) uint8 RGB.
+            quality: without it that stays unmeasured (NaN), which saves a fifth of the time.
         """
         height, width = frame_rgb.shape[:2]
         if min(height, width) < 16:
@@ -81,7 +82,7 @@ class FaceFinder:
             small = cv2.resize(frame_rgb, size, interpolation=cv2.INTER_AREA)
         meshes = self._meshes(small) or self._meshes_with_border(small) or self._meshes_far(small)
         scale = np.array([width / small.shape[1], height / small.shape[0], width / small.shape[1]], np.float32)
-        faces = [measure(frame_rgb, mesh * scale) for mesh in meshes]
+        faces = [measure(frame_rgb if quality else None, mesh * scale) for mesh in meshes]
         return tuple(sorted(faces, key=lambda f: -_area(f.box_xyxy)))
 
     def _meshes(self, image: UInt8Array) -> list[Float32Array]:
@@ -132,15 +133,16 @@ def face_finder() -> FaceFinder:
     return finder
 
 
-def track_faces(frames_rgb: UInt8Array, *, other_face_ratio: float) -> FaceTrack:
+def track_faces(frames_rgb: UInt8Array, *, other_face_ratio: float, quality: bool = True) -> FaceTrack:
     """Follow the subject: the chain of overlapping faces with the largest summed area.
 
     Args:
         frames_rgb: (T, H, W, 3) uint8 RGB, in time order.
         other_face_ratio: another face counts as real-sized from this share of the subject's height upward.
+        quality: whether it is measured.
     """
     finder = face_finder()
-    found = [finder.find(frame) for frame in frames_rgb]
+    found = [finder.find(frame, quality=quality) for frame in frames_rgb]
     chains: list[dict[int, Face]] = []
     for t, faces in enumerate(found):
         for face in faces:

@@ -51,7 +51,8 @@ every_detector = pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kin
 
 def whole() -> Evidence:
     """A living clip of somebody who speaks, from a file, and a document with the same person's portrait."""
-    scene = speaking()
+    # Of the babbles one that Whisper takes for words on every CPU: its int8 arithmetic differs from one to the next.
+    scene = speaking(seed=3)
     assert scene.clip is not None
     file = mp4(np.stack([waved(number / 25, number)[0] for number in range(50)]))
     facts = read_clip(file, Sampling(frames=1, burst_frames=0), Limits(), name="whole.mp4").facts

@@ -96,11 +96,9 @@ def test_every_gate_abstains_with_its_reason(gate: str, value: float, code: str)
 @pytest.mark.parametrize(("figure", "code"), [("size_px", "face_too_small"), ("brightness", "face_too_dark")])
 def test_a_quality_that_was_not_measured_is_no_pass(figure: str, code: str) -> None:
     whole = seen(waved)
-    assert whole.burst_track is not None
-    faces = tuple(
-        f and dataclasses.replace(f, quality=dataclasses.replace(f.quality, **{figure: float("nan")})) for f in whole.burst_track.faces
-    )
-    signal = detector()(dataclasses.replace(whole, burst_track=dataclasses.replace(whole.burst_track, faces=faces)))
+    assert whole.track is not None
+    faces = tuple(f and dataclasses.replace(f, quality=dataclasses.replace(f.quality, **{figure: float("nan")})) for f in whole.track.faces)
+    signal = detector()(dataclasses.replace(whole, track=dataclasses.replace(whole.track, faces=faces)))
     assert signal.score is None
     assert codes(signal) == [code]
 

@@ -277,7 +277,8 @@ class Staged:
     def __init__(self, scene: Sequence[Sequence[Face]]) -> None:
         self._scene = scene
 
-    def find(self, frame_rgb: UInt8Array) -> tuple[Face, ...]:
+    def find(self, frame_rgb: UInt8Array, *, quality: bool) -> tuple[Face, ...]:
+        del quality
         return tuple(sorted(self._scene[int(frame_rgb[0, 0, 0])], key=lambda f: -float(f.box_xyxy[2] - f.box_xyxy[0])))
 
 
