@@ -24,8 +24,7 @@ def logistic(figures: Float64Array, attack: NDArray[np.bool_], weight: Float64Ar
     return answer[:-1] / scale, float(answer[-1] - (answer[:-1] / scale) @ centre)
 
 
-def shares(scores: Float64Array, point: float, doubt: float | None = None) -> dict[str, Any]:
-    """How many scores reach the point, how many lie between ``doubt`` and it, of how many; exact 95 % interval of the share flagged."""
+def shares(scores: Float64Array, point: float) -> dict[str, Any]:
+    """How many scores reach the point, of how many; exact 95 % interval of the share."""
     count = int((scores >= point).sum())
-    found = {"flagged": count, "of": len(scores), "interval_95": list(clopper_pearson(count, len(scores)))}
-    return found if doubt is None else found | {"in_doubt": int(((scores >= doubt) & (scores < point)).sum())}
+    return {"flagged": count, "of": len(scores), "interval_95": list(clopper_pearson(count, len(scores)))}

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from kyc_guard.config import Limits, Policy, Sampling, Settings
 from kyc_guard.faces.following import follow_face
 from kyc_guard.faces.mouth import Mouth
 from kyc_guard.media import read_audio, read_clip
-from kyc_guard.speech.agreement import FIGURES, LIPS, REACH, Agreement, Lips, agree, lag_curve, net_input
+from kyc_guard.speech.agreement import CURVES, FIGURES, LIPS, REACH, Agreement, Lips, agree, correlations, net_input
 from kyc_guard.speech.hearing import ENCODED_HZ, SPEECH_STEP_S, ear
 from kyc_guard.types import Float32Array, Float64Array
 from training.data import read_manifest
@@ -51,10 +51,10 @@ class Config:
     accepted_s: tuple[float, float]
     windows_s: tuple[float, ...]
     shifts_s: tuple[float, ...]
+    swaps: int
     still_jitter: float
     logistic_ridge: float
     review_bpcer: float
-    doubt_apcer: float
 
     @classmethod
     def load(cls, path: Path) -> Config:
@@ -129,18 +129,27 @@ def fit(clips: Sequence[Talk], config: Config) -> Float32Array:
     lags = dict.fromkeys((t.path for t in clips), 0)
     for _ in range(config.alignments):
         kernel = _fitted(clips, lags, config)
-        lags = {t.path: _own_lag(t, kernel, config) for t in clips}
+        lags = {t.path: _met(t, kernel, config)[0] for t in clips}
     return _fitted(clips, lags, config)
 
 
-def _own_lag(talk: Talk, kernel: Float32Array, config: Config) -> int:
-    """By how many rows the lips come late, among the accepted lags."""
+def curve_counts(clips: Sequence[Talk], kernels: Mapping[str, Float32Array], config: Config) -> Float64Array:
+    """(14,) how much each of `CURVES` counts: what of it the sound explains, the square of its mean correlation."""
+    mean = np.mean([_met(t, kernels[t.home], config)[1] for t in clips], axis=0)
+    squared = np.square(mean.clip(0))
+    return np.asarray(squared / squared.sum())
+
+
+def _met(talk: Talk, kernel: Float32Array, config: Config) -> tuple[int, Float64Array]:
+    """By how many rows the lips come late, among the accepted lags, and (14,) the correlations there."""
     lips, asked = Lips.of(talk.mouth), expected(kernel, talk.encoded).astype(np.float64)
     assert lips is not None
     first, (low, high) = round(lips.start_s * ENCODED_HZ), (round(s * ENCODED_HZ) for s in config.accepted_s)
     count = min(len(lips.rows), len(asked) - first)
     lags = np.arange(low, high + 1)
-    return int(lags[np.argmax(lag_curve(lips.rows[:count], asked[first : first + count], lags))])
+    found = correlations(lips.rows[:count], asked[first : first + count], lags)
+    best = int(np.argmax(found.mean(axis=1)))
+    return int(lags[best]), found[best]
 
 
 def _fitted(clips: Sequence[Talk], lags: Mapping[str, int], config: Config) -> Float32Array:
@@ -203,8 +212,8 @@ class Case:
     found: Agreement
 
 
-def cases(clips: Sequence[Talk], kernels: Mapping[str, Float32Array], config: Config) -> Iterator[Case]:
-    """Genuine windows of every bona fide clip, and the attacks made of them, by the net that ``kernels`` has for its home."""
+def cases(clips: Sequence[Talk], kernels: Mapping[str, Float32Array], counts: Mapping[str, Float64Array], config: Config) -> Iterator[Case]:
+    """Genuine windows of every bona fide clip, and the attacks made of them, by the net and the counts of curves for its home."""
     genuine = [t for t in clips if t.genuine]
     rng = np.random.default_rng(0)
     for talk in genuine:
@@ -218,8 +227,10 @@ def cases(clips: Sequence[Talk], kernels: Mapping[str, Float32Array], config: Co
                 own = asked[talk.path]
 
                 def case(kind: str, mouth: Mouth, lips: Float32Array, heard: tuple[Talk, slice], shift_s: float = 0.0) -> Iterator[Case]:
-                    if (found := _judged(mouth, lips, *heard, config)) is not None:
+                    moved = Lips.of(mouth)
+                    if _can_be_judged(moved, lips, *heard):
                         alike = kind == "swapped" and all(t.home.startswith("grid") for t in (talk, heard[0]))  # noqa: B023  # consumed at once
+                        found = agree(moved, lips, config.accepted_s, counts[talk.home])  # noqa: B023  # the same
                         yield Case(kind, talk, window_s, shift_s, alike, found)  # noqa: B023  # the same
 
                 yield from case("genuine", mouth, own[rows], (talk, rows))
@@ -234,9 +245,10 @@ def cases(clips: Sequence[Talk], kernels: Mapping[str, Float32Array], config: Co
                     length = min(rows.stop - rows.start, len(other.encoded))
                     if not window_s and length < 0.7 * (rows.stop - rows.start):
                         continue
-                    first = int(rng.integers(0, len(other.encoded) - length + 1))
-                    at = slice(first, first + length)
-                    yield from case("swapped", mouth, asked[other.path][at], (other, at))
+                    places = len(other.encoded) - length + 1
+                    for first in rng.choice(places, min(places, config.swaps), replace=False):
+                        at = slice(int(first), int(first) + length)
+                        yield from case("swapped", mouth, asked[other.path][at], (other, at))
 
 
 def _starts(talk: Talk, window_s: float) -> Sequence[int]:
@@ -257,13 +269,10 @@ def _still(mouth: Mouth, jitter: float, rng: np.random.Generator) -> Mouth:
     return replace(mouth, **curves)
 
 
-def _judged(mouth: Mouth, asked: Float32Array, heard: Talk, rows: slice, config: Config) -> Agreement | None:
-    lips = Lips.of(mouth)
+def _can_be_judged(lips: Lips | None, asked: Float32Array, heard: Talk, rows: slice) -> TypeGuard[Lips]:
     speech_s = float(np.sum(heard.speech[rows] > 0.5)) / ENCODED_HZ
     common_s = 0.0 if lips is None else min(lips.duration_s, len(asked) / ENCODED_HZ - lips.start_s)
-    if lips is None or speech_s < _gate("speech_min_s") or common_s < _gate("lipsync_min_duration_s"):
-        return None
-    return agree(lips, asked, config.accepted_s)
+    return speech_s >= _gate("speech_min_s") and common_s >= _gate("lipsync_min_duration_s")
 
 
 @cache
@@ -286,8 +295,8 @@ def matrix(made: Sequence[Case]) -> Float64Array:
     return np.array([[c.found.figures[name] for name in FIGURES] for c in made])
 
 
-def report(made: Sequence[Case], scores: Float64Array, points: Mapping[str, float]) -> dict[str, Any]:
-    """By length of window and kind: flagged, in doubt and passed, and of some kinds a part; as if every case were independent."""
+def report(made: Sequence[Case], scores: Float64Array, point: float) -> dict[str, Any]:
+    """By length of window and kind: flagged of all, and of some kinds a part; as if every case were independent."""
     out: dict[str, Any] = {}
     for window_s in sorted({c.window_s for c in made}):
         found: dict[str, list[int]] = {}
@@ -298,7 +307,7 @@ def report(made: Sequence[Case], scores: Float64Array, points: Mapping[str, floa
                     found.setdefault(name, []).append(i)
         rows = out.setdefault(f"window_{window_s:g}s" if window_s else "whole_clips", {})
         for kind, chosen in sorted(found.items()):
-            rows[kind] = shares(scores[chosen], points["review"], points["doubt"])
+            rows[kind] = shares(scores[chosen], point)
     return out
 
 
@@ -313,23 +322,24 @@ def main() -> None:
     clips = talks(args.data, args.cache, config)
     train = [t for t in clips if not t.validation]
     homes = sorted({t.home for t in train if t.genuine})
-    made = list(cases(train, {home: fit([t for t in train if t.home != home], config) for home in homes}, config))
+    kernels = {home: fit([t for t in train if t.home != home], config) for home in homes}
+    genuine = [t for t in train if t.genuine]
+    counts = {home: curve_counts([t for t in genuine if t.home != home], kernels, config) for home in homes}
+    made = list(cases(train, kernels, counts, config))
     attack = np.array([c.kind != "genuine" for c in made])
     weights, offset = logistic(matrix(made), attack, balanced(made), config.logistic_ridge)
     scores = probability(made, weights, offset)
-    points = {
-        "review": float(np.quantile(scores[~attack], 1 - config.review_bpcer, method="higher")),
-        "doubt": float(np.quantile(scores[[c.kind in {"swapped", "shifted"} for c in made]], config.doubt_apcer, method="lower")),
-    }
-    kernel = fit(train, config)
+    point = float(np.quantile(scores[~attack], 1 - config.review_bpcer, method="higher"))
+    kernel, curves = fit(train, config), curve_counts(genuine, kernels, config)
     seen = [t for t in clips if t.validation]
-    held = list(cases(seen, dict.fromkeys({t.home for t in seen}, kernel), config))
+    strangers = {t.home for t in seen}
+    held = list(cases(seen, dict.fromkeys(strangers, kernel), dict.fromkeys(strangers, curves), config))
     measured = {
-        "train_out_of_source": report(made, scores, points),
-        "validation": report(held, probability(held, weights, offset), points),
+        "train_out_of_source": report(made, scores, point),
+        "validation": report(held, probability(held, weights, offset), point),
     }
     _show(measured)
-    print(dict(zip(FIGURES, weights.round(3).tolist(), strict=True)), round(offset, 3), points)
+    print(dict(zip(FIGURES, weights.round(3).tolist(), strict=True)), round(offset, 3), round(point, 3))
     if args.report:
         return
     _write_onnx(kernel, WEIGHTS / "lipsync.onnx")
@@ -337,7 +347,8 @@ def main() -> None:
         "command": COMMAND,
         "accepted_s": list(config.accepted_s),
         "weights": {**dict(zip(FIGURES, weights.tolist(), strict=True)), "offset": offset},
-        "points": points,
+        "curves": dict(zip(CURVES, curves.tolist(), strict=True)),
+        "points": {"review": point},
         "fitted_on": {
             "people": len({t.person for t in train if t.genuine}),
             "genuine_clips": sum(t.genuine for t in train),
@@ -359,10 +370,10 @@ def probability(made: Sequence[Case], weights: Float64Array, offset: float) -> F
 
 
 def _show(measured: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]) -> None:
-    """Flagged + in doubt / all."""
+    """Flagged of all."""
     for split, windows in measured.items():
         for window, kinds in windows.items():
-            told = (f"{kind} {row['flagged']}+{row['in_doubt']}/{row['of']}" for kind, row in kinds.items())
+            told = (f"{kind} {row['flagged']}/{row['of']}" for kind, row in kinds.items())
             print(f"{split:20} {window:13}", "  ".join(told))
 
 

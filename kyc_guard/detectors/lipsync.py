@@ -1,8 +1,7 @@
 """Do these lips make this sound? Lips seen against lips expected of the sound: dubbing, shifted sound, a still mouth with a voice.
 
-How they are compared is `kyc_guard.speech.agreement`'s; four figures of it and a logistic (``[lipsync.weights]``) give the score.
-Between the points ``doubt`` and ``review`` honest and foreign sound cannot be told apart: there it abstains. The models that listen
-come with the ``speech`` extra.
+How they are compared is `kyc_guard.speech.agreement`'s; four figures of it and a logistic (``[lipsync.weights]``) give the score. The
+models that listen come with the ``speech`` extra.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces.mouth import Mouth
 from kyc_guard.runtime import Net
-from kyc_guard.speech.agreement import FIGURES, Agreement, Lips, agree, envelope_db, net_input
+from kyc_guard.speech.agreement import CURVES, FIGURES, Agreement, Lips, agree, envelope_db, net_input
 from kyc_guard.speech.hearing import ENCODED_HZ, NOT_INSTALLED, SPEECH_STEP_S, ear, speech_installed
 from kyc_guard.speech.recording import unfit_sound
 from kyc_guard.types import Evidence, Float64Array, Modality, Reason, Signal
@@ -33,7 +32,8 @@ class Lipsync:
     net: Net
     weights: Mapping[str, float]
     accepted_s: tuple[float, float]
-    doubted_at: float
+    counts: Float64Array
+    """(14,) how much each of `CURVES` counts, summing to 1."""
     suspected_at: float
     policy: Policy
     name: str = "lipsync"
@@ -46,12 +46,15 @@ class Lipsync:
         try:
             weights = {name: float(table["weights"][name]) for name in (*FIGURES, "offset")}
             early_s, late_s = map(float, table["accepted_s"])
+            counts = np.array([float(table["curves"][name]) for name in CURVES])
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"thresholds.toml: [lipsync] lacks {error}. Remedy: run python -m training.lipsync") from error
         if not all(map(math.isfinite, (*weights.values(), early_s, late_s))) or not early_s < late_s:
             raise ConfigError(f"thresholds.toml: [lipsync] has unusable weights {weights} or lags {early_s}, {late_s}")
-        doubted_at, suspected_at = (bundle.thresholds.point("lipsync", name) for name in ("doubt", "review"))
-        return cls(bundle.net("lipsync"), weights, (early_s, late_s), doubted_at, suspected_at, bundle.policy)
+        if not (np.isfinite(counts).all() and counts.min() >= 0 and counts.sum() > 0):
+            raise ConfigError(f"thresholds.toml: [lipsync.curves] must be numbers from 0 upward, not all 0: {counts.tolist()}")
+        suspected_at = bundle.thresholds.point("lipsync", "review")
+        return cls(bundle.net("lipsync"), weights, (early_s, late_s), counts / counts.sum(), suspected_at, bundle.policy)
 
     def __call__(self, evidence: Evidence) -> Signal:
         if (absent := missing(self, evidence)) is not None:
@@ -68,16 +71,14 @@ class Lipsync:
             return abstain(self, Reason("lipsync_other_voice", "somebody speaks while this mouth is still, but nobody was asked to speak"))
         logit = self.weights["offset"] + sum(self.weights[name] * agreement.figures[name] for name in FIGURES)
         score = Platt(1.0, 0.0)(logit)
-        doubtful = self.doubted_at <= score < self.suspected_at
         return Signal(
             detector=self.name,
             version=self.version,
-            score=None if doubtful else score,
+            score=score,
             quality=heard["speech_share"],
             species="dubbed" if score >= self.suspected_at else None,
             reasons=self._named(lips, agreement, score),
             facts={
-                "agreement_score": round(score, 4),
                 "lag_s": round(agreement.lag_s, 2),
                 "figures": {name: round(value, 3) for name, value in agreement.figures.items()},
                 "lag_by_second_s": [round(float(lag), 2) for lag in agreement.lag_by_second_s],
@@ -110,16 +111,14 @@ class Lipsync:
         if overlap_s < gate("lipsync_min_duration_s"):
             return Reason("lipsync_too_short", f"{overlap_s:.1f} s of face and sound together")
         expected = self.net.run(encoded=net_input(ear().encoded(audio)))["lips"][0].T
-        agreement, first = agree(lips, expected, self.accepted_s), round(lips.start_s * ENCODED_HZ)
+        agreement, first = agree(lips, expected, self.accepted_s, self.counts), round(lips.start_s * ENCODED_HZ)
         level_db = envelope_db(audio)[first : first + len(agreement.expected)]
         return lips, agreement, level_db, {"speech_s": speech_s, "speech_share": float(speaks.mean())}
 
     def _named(self, lips: Lips, agreement: Agreement, score: float) -> tuple[Reason, ...]:
         """What kind of disagreement it is; an explanation, which changes no score."""
-        if score < self.doubted_at:
-            return ()
         if score < self.suspected_at:
-            return (Reason("lipsync_doubtful", f"{agreement.figures['near']:.2f} is too little to accept and too much to suspect"),)
+            return ()
         if lips.travel < self.policy.gate("lipsync_still_travel"):
             return (Reason("lipsync_still_mouth", f"the mouth moves by {lips.travel:.3f} eye distances while somebody speaks"),)
         beyond = not self.accepted_s[0] <= agreement.lag_s <= self.accepted_s[1]

@@ -24,6 +24,8 @@ from kyc_guard.speech.hearing import ENCODED_DIMS, ENCODED_HZ
 from kyc_guard.types import Float32Array, Float64Array
 
 LIPS = ("opening", "width", "protrusion", "contact", "upper", "lower", "jaw")
+CURVES = (*LIPS, *(f"{name}_change" for name in LIPS))
+"""What is correlated; how much each counts was learnt, for a jaw is seen better than the corners of a mouth."""
 LAG_S = 0.6
 """Lags from -LAG_S to LAG_S are looked at."""
 REACH = 10
@@ -86,7 +88,7 @@ class Agreement:
     lags_s: Float64Array
     """(L,)."""
     curve: Float64Array
-    """(L,) correlation at each lag, mean over `LIPS` and their changes; NaN where the two hardly overlap."""
+    """(L,) correlation at each lag, mean over `CURVES` as they count; NaN where the two hardly overlap."""
     lag_s: float
     """Where the curve is highest."""
     peak: float
@@ -102,12 +104,13 @@ class Agreement:
     """(T, 7) what the sound asks for, row for row beside `Lips.rows`."""
 
 
-def agree(lips: Lips, expected: Float32Array, accepted_s: tuple[float, float]) -> Agreement:
+def agree(lips: Lips, expected: Float32Array, accepted_s: tuple[float, float], counts: Float64Array) -> Agreement:
     """Compare lips and sound, which must overlap by a second.
 
     Args:
         expected: (A, 7) lips the sound asks for at 50 Hz, row 0 at the clip's time 0.
         accepted_s: lags between these are those of honest recordings.
+        counts: (14,) how much each of `CURVES` counts, summing to 1.
 
     Raises:
         ValueError: they do not.
@@ -118,12 +121,12 @@ def agree(lips: Lips, expected: Float32Array, accepted_s: tuple[float, float]) -
         raise ValueError(f"{max(count, 0)} rows in common")
     seen, asked = lips.rows[:count], expected[first : first + count].astype(np.float64)
     lags = np.arange(-_LAGS, _LAGS + 1)
-    curve = lag_curve(seen, asked, lags)
+    curve = correlations(seen, asked, lags) @ counts
     lags_s = lags / ENCODED_HZ
     near = (lags_s >= accepted_s[0]) & (lags_s <= accepted_s[1])
     far = (lags_s < accepted_s[0] - _GUARD_S) | (lags_s > accepted_s[1] + _GUARD_S)
     best_near = int(np.flatnonzero(near)[np.nanargmax(curve[near])])
-    seconds = [lag_curve(seen[i : i + 50], asked[i : i + 50], lags) for i in range(0, count - 49, 50)]
+    seconds = [correlations(seen[i : i + 50], asked[i : i + 50], lags) @ counts for i in range(0, count - 49, 50)]
     lag_s = float(lags_s[np.nanargmax(curve)])
     by_second_s = np.array([lags_s[np.nanargmax(c)] for c in seconds])
     figures = {
@@ -135,8 +138,10 @@ def agree(lips: Lips, expected: Float32Array, accepted_s: tuple[float, float]) -
     return Agreement(lags_s, curve, lag_s, float(np.nanmax(curve)), by_second_s, figures, asked)
 
 
-def lag_curve(seen: Float64Array, asked: Float64Array, lags: NDArray[np.int64]) -> Float64Array:
-    """(L,) mean correlation of ``seen`` with ``asked``, both (T, 7), moved later by each lag, over the rows that then meet."""
+def correlations(seen: Float64Array, asked: Float64Array, lags: NDArray[np.int64]) -> Float64Array:
+    """(L, 14) correlation of each of `CURVES` of ``seen`` and ``asked``, both (T, 7), moved later by each lag, over the rows that then
+    meet; NaN where those are few.
+    """
     seen, asked, count = _with_changes(seen), _with_changes(asked), len(seen)
     meeting = count - np.abs(lags)
     rows = (np.maximum(lags, 0), np.minimum(count + lags, count)), (np.maximum(-lags, 0), np.minimum(count - lags, count))
@@ -145,7 +150,7 @@ def lag_curve(seen: Float64Array, asked: Float64Array, lags: NDArray[np.int64]) 
     n = np.maximum(meeting, 1)[:, None]
     spread = [np.maximum(q - s * s / n, 0.0) for s, q in zip(sums, squares, strict=True)]
     correlation = (products - sums[0] * sums[1] / n) / (np.sqrt(spread[0] * spread[1]) + 1e-9)
-    return np.where(meeting >= _LEAST_OVERLAP * count, correlation.mean(axis=1), np.nan)
+    return np.where((meeting >= _LEAST_OVERLAP * count)[:, None], correlation, np.nan)
 
 
 def _with_changes(rows: Float64Array) -> Float64Array:

@@ -19,6 +19,7 @@ from kyc_guard.errors import ConfigError
 from kyc_guard.faces import track_faces
 from kyc_guard.faces.following import follow_face
 from kyc_guard.media import read_audio, read_clip
+from kyc_guard.speech.agreement import CURVES
 from kyc_guard.types import Challenge, Evidence, FaceTrack, Float32Array, Signal, Submission
 
 RATE_HZ = 16_000
@@ -101,15 +102,18 @@ def test_lips_that_come_late_are_less_likely_and_their_lag_is_found() -> None:
     assert late.facts["lag_s"] - on_time.facts["lag_s"] == pytest.approx(0.4, abs=0.1)
 
 
-def test_between_its_points_it_does_not_judge_and_asks_for_another_recording() -> None:
+def test_a_reason_is_named_from_the_point_upward() -> None:
     score = detector()(speaking()).score
     assert score is not None
-    doubtful = replace(detector(), doubted_at=score - 1e-3, suspected_at=score + 1e-3)(speaking())
-    assert doubtful.score is None
-    assert codes(doubtful) == ["lipsync_doubtful"]
-    assert detector().policy.reasons["lipsync_doubtful"] == "retry"
-    assert doubtful.facts["agreement_score"] == pytest.approx(score, abs=1e-4)
-    assert replace(detector(), doubted_at=score + 1e-3, suspected_at=1.0)(speaking()).reasons == ()
+    assert replace(detector(), suspected_at=score)(speaking()).reasons
+    assert replace(detector(), suspected_at=score + 1e-3)(speaking()).reasons == ()
+
+
+def test_how_much_a_curve_counts_changes_the_agreement() -> None:
+    counts = np.zeros(len(CURVES))
+    counts[CURVES.index("jaw")] = 1.0
+    jaw_alone = replace(detector(), counts=counts)(speaking()).artefacts["agreement"]
+    assert not np.allclose(jaw_alone, detector()(speaking()).artefacts["agreement"])
 
 
 def test_the_curves_for_the_reviewer_are_finite_and_as_long_as_one_another() -> None:
@@ -160,6 +164,21 @@ def test_without_the_extra_it_abstains_with_the_install_hint(monkeypatch: pytest
     assert signal.score is None
     assert codes(signal) == ["speech_not_installed"]
     assert "pip install" in signal.reasons[0].detail
+
+
+@pytest.mark.parametrize("name", ["weights", "accepted_s", "curves"])
+def test_a_table_that_lacks_a_part_stops_the_program(name: str) -> None:
+    table = dict(bundle().thresholds.table("lipsync"))
+    del table[name]
+    with pytest.raises(ConfigError, match=name):
+        Lipsync.load(bundle(lipsync=table))
+
+
+@pytest.mark.parametrize("count", [-1.0, float("nan"), 0.0])
+def test_curves_that_cannot_be_counted_stop_the_program(count: float) -> None:
+    table = {**bundle().thresholds.table("lipsync"), "curves": dict.fromkeys(CURVES, count)}
+    with pytest.raises(ConfigError, match="curves"):
+        Lipsync.load(bundle(lipsync=table))
 
 
 @pytest.mark.parametrize("table", [{}, {"weights": {}, "accepted_s": [0, 1]}])

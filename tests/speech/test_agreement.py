@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from kyc_guard.faces.mouth import Mouth
-from kyc_guard.speech.agreement import LIPS, Lips, agree, envelope_db, net_input
+from kyc_guard.speech.agreement import CURVES, LIPS, Lips, agree, envelope_db, net_input
 from kyc_guard.speech.recording import bandwidth_hz, clipped_share
 
 ACCEPTED_S = (-0.10, 0.08)
+ALIKE = np.full(len(CURVES), 1 / len(CURVES))
 
 
 def movement(seconds: float, seed: int) -> np.ndarray:
@@ -25,28 +26,38 @@ def lips(rows: np.ndarray, start_s: float = 0.0) -> Lips:
 @pytest.mark.parametrize("lag", [-25, -6, 0, 5, 30])
 def test_the_lag_is_found_with_its_sign(lag: int) -> None:
     asked = movement(6.0, 0)
-    found = agree(lips(np.roll(asked, lag, axis=0)), asked.astype(np.float32), ACCEPTED_S)
+    found = agree(lips(np.roll(asked, lag, axis=0)), asked.astype(np.float32), ACCEPTED_S, ALIKE)
     assert found.lag_s == pytest.approx(lag / 50)
     assert found.peak > 0.9
     assert (found.figures["near"] > 0.9) == (ACCEPTED_S[0] <= lag / 50 <= ACCEPTED_S[1])
 
 
 def test_curves_that_have_nothing_to_do_with_one_another_hardly_agree() -> None:
-    found = agree(lips(movement(6.0, 1)), movement(6.0, 2).astype(np.float32), ACCEPTED_S)
+    found = agree(lips(movement(6.0, 1)), movement(6.0, 2).astype(np.float32), ACCEPTED_S, ALIKE)
     assert abs(found.figures["near"]) < 0.4
     assert found.figures["steady"] < 0.8
 
 
 def test_a_mouth_seen_later_than_the_sound_begins_is_held_against_its_own_time() -> None:
     asked = movement(6.0, 3)
-    found = agree(lips(asked[60:], start_s=1.2), asked.astype(np.float32), ACCEPTED_S)
+    found = agree(lips(asked[60:], start_s=1.2), asked.astype(np.float32), ACCEPTED_S, ALIKE)
     assert found.lag_s == 0.0
     assert len(found.expected) == 240
 
 
+def test_a_curve_that_does_not_count_does_not_matter() -> None:
+    asked = movement(6.0, 3)
+    seen = np.concatenate([asked[:, :1], movement(6.0, 4)[:, 1:]], axis=1)
+    counts = np.zeros(len(CURVES))
+    counts[CURVES.index("opening")] = 1.0
+    found = agree(lips(seen), asked.astype(np.float32), ACCEPTED_S, counts)
+    assert found.figures["near"] == pytest.approx(1.0, abs=1e-3)
+    assert agree(lips(seen), asked.astype(np.float32), ACCEPTED_S, ALIKE).figures["near"] < 0.5
+
+
 def test_less_than_a_second_in_common_is_refused() -> None:
     with pytest.raises(ValueError, match="rows in common"):
-        agree(lips(movement(6.0, 0), start_s=5.5), movement(6.0, 0).astype(np.float32), ACCEPTED_S)
+        agree(lips(movement(6.0, 0), start_s=5.5), movement(6.0, 0).astype(np.float32), ACCEPTED_S, ALIKE)
 
 
 def test_lips_bridge_frames_without_a_face_and_forget_the_drift() -> None:
