@@ -198,7 +198,7 @@ def stages(folder: Path, make: Callable[[Settings], Verifier], settings: Setting
             "find faces in the sampled frames": lambda: track_faces(clip.frames_rgb, other_face_ratio=ratio),
         }
         if moving:
-            calls["find faces in the burst"] = lambda: track_faces(clip.burst_rgb, other_face_ratio=ratio)
+            calls["find faces in the burst"] = lambda: track_faces(clip.burst_rgb, other_face_ratio=ratio, quality=False)
         calls |= {f"detector {d.name}": partial(d, evidence) for d in verifier.detectors}
         calls["asked: follow the face"] = lambda: follow_face(motion_rgb)
         calls |= {f"asked: detector {d.name}": partial(d, asked) for d in verifier.detectors if d.name == "challenge"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from types import MappingProxyType
@@ -281,9 +281,13 @@ def bits_per_pixel(facts: ContainerFacts) -> float | None:
 # ---------------------------------------------------------------------------------------------------------------- frames
 
 
-def neighbour_differences(frames_rgb: UInt8Array) -> Float64Array:
-    """(B - 1,) mean absolute difference of luma between neighbouring frames, 0..255; exactly 0 = the very same picture."""
-    luma = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames_rgb]
+def luma_of(frames_rgb: UInt8Array) -> Sequence[UInt8Array]:
+    """(H, W) uint8 of each of (B, H, W, 3) uint8 RGB frames."""
+    return [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames_rgb]
+
+
+def neighbour_differences(luma: Sequence[UInt8Array]) -> Float64Array:
+    """(B - 1,) mean absolute difference between neighbouring frames, 0..255; exactly 0 = the very same picture."""
     return np.array([float(cv2.absdiff(a, b).mean()) for a, b in itertools.pairwise(luma)])
 
 
@@ -305,18 +309,17 @@ class Noise(NamedTuple):
     """Correlation of the noise at neighbouring pixels: a camera's demosaicing and scaling leave 0.3 and more, added noise none."""
 
 
-def temporal_noise(frames_rgb: UInt8Array) -> Noise | None:
+def temporal_noise(luma: Sequence[UInt8Array]) -> Noise | None:
     """Noise over a burst, from the quietest quarter of 16 px blocks; ``None`` with fewer than three frames or tiny ones.
 
     Args:
-        frames_rgb: (B, H, W, 3) uint8 RGB, consecutive.
+        luma: B times (H, W) uint8, consecutive.
     """
-    if len(frames_rgb) < 3 or min(frames_rgb.shape[1:3]) < 64:
+    if len(luma) < 3 or min(luma[0].shape) < 64:
         return None
-    height, width = (n // 16 * 16 for n in frames_rgb.shape[1:3])
-    luma = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)[:height, :width].astype(np.float32) for f in frames_rgb]
+    height, width = (n // 16 * 16 for n in luma[0].shape)
     sigmas, likenesses = [], []
-    for a, b in itertools.pairwise(luma):
+    for a, b in itertools.pairwise(frame[:height, :width].astype(np.float32) for frame in luma):
         blocks = ((b - a) / np.float32(np.sqrt(2))).reshape(height // 16, 16, width // 16, 16).swapaxes(1, 2).reshape(-1, 16, 16)
         blocks = blocks - blocks.mean(axis=(1, 2), keepdims=True)
         variance = (blocks * blocks).mean(axis=(1, 2))

@@ -263,10 +263,10 @@ def test_any_packet_sizes_are_measured(sizes: Any, key_every: int) -> None:
 def test_repeated_pictures_differ_by_nothing() -> None:
     frames = scene(6)
     frames[3] = frames[2]
-    differences = forensics.neighbour_differences(frames)
+    differences = forensics.neighbour_differences(forensics.luma_of(frames))
     assert differences[2] == 0.0
     assert (np.delete(differences, 2) > 0.5).all()
-    assert forensics.neighbour_differences(frames[:1]).size == 0
+    assert forensics.neighbour_differences(forensics.luma_of(frames[:1])).size == 0
 
 
 def test_repetitions_are_seen_through_coding_noise_and_stopping_is_not_one() -> None:
@@ -277,23 +277,27 @@ def test_repetitions_are_seen_through_coding_noise_and_stopping_is_not_one() -> 
     assert forensics.repeats(np.empty(0), 0.02).size == 0
 
 
+def noise_of(frames_rgb: UInt8Array) -> forensics.Noise | None:
+    return forensics.temporal_noise(forensics.luma_of(frames_rgb))
+
+
 def test_a_sensors_noise_is_alike_at_neighbours_and_added_noise_is_not() -> None:
     still = np.repeat(scene(1, noise=0), 8, axis=0)
     white = np.random.default_rng(0).normal(0, 3, (8, SIDE_PX, SIDE_PX, 1))
-    added = forensics.temporal_noise((still + white).clip(0, 255).astype(np.uint8))
-    camera = forensics.temporal_noise(np.stack([scene(1, 0, noise=n)[0] for n in np.linspace(3, 3.001, 8)]))
-    none = forensics.temporal_noise(still)
+    added = noise_of((still + white).clip(0, 255).astype(np.uint8))
+    camera = noise_of(np.stack([scene(1, 0, noise=n)[0] for n in np.linspace(3, 3.001, 8)]))
+    none = noise_of(still)
     assert added is not None
     assert none is not None
     assert camera is not None
     assert added.sigma == pytest.approx(3, rel=0.2)
     assert abs(added.likeness) < 0.1
     assert none.sigma == 0.0
-    assert forensics.temporal_noise(still[:2]) is None
+    assert noise_of(still[:2]) is None
 
 
 def test_noise_of_a_wandering_scene_is_measured_where_nothing_moves() -> None:
-    noise = forensics.temporal_noise(scene(8, noise=3.0))
+    noise = noise_of(scene(8, noise=3.0))
     assert noise is not None
     assert noise.sigma == pytest.approx(3.0, rel=0.3)
     assert noise.likeness > 0.3

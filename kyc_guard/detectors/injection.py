@@ -252,7 +252,8 @@ def _times(facts: ContainerFacts, limits: Limits, measured: dict[str, Any]) -> I
 
 
 def _frames(clip: Clip, prints: UInt8Array, limits: Limits, measured: dict[str, Any]) -> Iterator[Reason]:
-    differences = forensics.neighbour_differences(clip.burst_rgb)
+    luma = forensics.luma_of(clip.burst_rgb)
+    differences = forensics.neighbour_differences(luma)
     if len(differences) >= 2:
         repeated = float(forensics.repeats(differences, limits.same_frame).mean())
         measured["repeated_share"] = round(repeated, 3)
@@ -263,7 +264,7 @@ def _frames(clip: Clip, prints: UInt8Array, limits: Limits, measured: dict[str, 
     bits = forensics.bits_per_pixel(clip.facts)
     measured["bits_per_pixel"] = None if bits is None else round(bits, 4)
     # Below that rate any encoder wipes noise out, and its absence says nothing.
-    noise = forensics.temporal_noise(clip.burst_rgb) if bits is not None and bits >= limits.noise_bits_per_pixel else None
+    noise = forensics.temporal_noise(luma) if bits is not None and bits >= limits.noise_bits_per_pixel else None
     if noise is not None:
         measured["noise"] = {"sigma": round(noise.sigma, 3), "likeness": round(noise.likeness, 3)}
         if noise.sigma < limits.no_noise_sigma:

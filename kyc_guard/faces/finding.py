@@ -209,12 +209,16 @@ def face_square(face: Face) -> tuple[tuple[float, float], float]:
 
 
 @stage("crop")
-def square_crop(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float, side_px: int) -> UInt8Array:
+def square_crop(
+    frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float, side_px: int, *, luma: bool = False
+) -> UInt8Array:
     """Cut a square of ``crop_px`` about ``centre_px`` and resize it to ``side_px`` (area when shrinking, linear when growing).
 
-    A plane (H, W) does as well and gives a plane.
+    With ``luma`` a plane is given, taken before resizing.
     """
     chip, _ = _square(frame_rgb, centre_px, crop_px)
+    if luma:
+        chip = cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY)
     if chip.shape[0] == side_px:
         return chip
     way = cv2.INTER_AREA if chip.shape[0] > side_px else cv2.INTER_LINEAR

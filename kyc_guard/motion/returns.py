@@ -61,7 +61,7 @@ class Repeats(NamedTuple):
 
 def thumb(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float) -> Float32Array:
     """(32, 32) luma of one fixed window."""
-    luma = square_crop(cv2.cvtColor(frame_rgb, cv2.COLOR_RGB2GRAY), centre_px, crop_px, 2 * _SIDE).astype(np.float32)
+    luma = square_crop(frame_rgb, centre_px, crop_px, 2 * _SIDE, luma=True).astype(np.float32)
     return np.asarray(cv2.resize(luma, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA))
 
 
