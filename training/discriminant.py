@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from training.fitting import logistic
 from training.liveness_clips import STREAM_ATTACKS, ClipRow
 
 Array = NDArray[np.float64]
@@ -158,18 +159,12 @@ def _differences(rows: Sequence[ClipRow], x: Array, chosen: Sequence[bool]) -> d
 
 
 def platt(logits: Array, attack: NDArray[np.bool_], weight: Array) -> tuple[float, float]:
-    """Slope and offset of the weighted logistic fit by Newton's method.
+    """Slope and offset of the weighted logistic fit.
 
     Raises:
         ValueError: the slope is not positive: these logits do not tell attacks.
     """
-    design = np.stack([logits, np.ones_like(logits)], axis=1)
-    answer = np.array([0.1, 0.0])
-    for _ in range(100):
-        p = 1 / (1 + np.exp(-design @ answer))
-        gradient = design.T @ (weight * (p - attack))
-        hessian = (design * (weight * p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(2)
-        answer -= np.linalg.solve(hessian, gradient)
-    if not answer[0] > 0:
-        raise ValueError(f"slope {answer[0]:.3f}: the scores do not tell attacks from bona fide")
-    return float(answer[0]), float(answer[1])
+    slope, offset = logistic(logits[:, None], attack, weight, ridge=0.0)
+    if not slope[0] > 0:
+        raise ValueError(f"slope {slope[0]:.3f}: the scores do not tell attacks from bona fide")
+    return float(slope[0]), offset

@@ -18,7 +18,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from kyc_guard.calibration import Platt
 from kyc_guard.faces import face_finder, face_square
@@ -27,6 +26,7 @@ from kyc_guard.reports.metrics import clopper_pearson
 from kyc_guard.types import Face, Float32Array, Float64Array, UInt8Array
 from kyc_guard.weights import Weights
 from training.data import ManifestRow, read_manifest
+from training.fitting import logistic
 from training.thresholds import THRESHOLDS, write_table
 from training.wear import wear
 
@@ -110,13 +110,8 @@ def fit_platt(p: Pairs) -> Platt:
     """Logistic fit of "another person" on the distance, both kinds of pair weighing the same (a prior of one half)."""
     other = ~p.genuine
     weight = np.where(other, 0.5 / other.sum(), 0.5 / p.genuine.sum())
-
-    def loss(theta: Float64Array) -> float:
-        z = theta[0] * p.distances + theta[1]
-        return float((weight * np.logaddexp(0.0, np.where(other, -z, z))).sum())
-
-    slope, offset = minimize(loss, np.array([15.0, -15.0]), method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-10}).x
-    return Platt(float(slope), float(offset))
+    slope, offset = logistic(p.distances[:, None], other, weight, ridge=0.0)
+    return Platt(float(slope[0]), offset)
 
 
 def rates(p: Pairs, threshold: float, *, seed: int = 0) -> dict[str, Any]:

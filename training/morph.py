@@ -18,7 +18,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from kyc_guard.attacks import blending, hulls, mesh
 from kyc_guard.attacks.optics import Rng, jpeg
@@ -28,6 +27,7 @@ from kyc_guard.faces.shape import shape_gap
 from kyc_guard.reports.metrics import auc, auc_interval, clopper_pearson
 from kyc_guard.types import Float32Array, Float64Array, UInt8Array
 from training.data import read_manifest
+from training.fitting import logistic
 from training.match import SOURCES, central_face
 from training.thresholds import THRESHOLDS, write_table
 from training.wear import HELD_OUT_PRINTERS, PRINTERS, laminated, printed, small
@@ -148,14 +148,8 @@ def _against(
 def fit(c: Cases) -> Float64Array:
     """Weights of distance and shape gap, and the offset: logistic, morphs and honest portraits weighing the same."""
     weight = np.where(c.is_morph, 0.5 / c.is_morph.sum(), 0.5 / (~c.is_morph).sum())
-    scale = c.figures.std(axis=0)
-
-    def loss(theta: Float64Array) -> float:
-        z = c.figures / scale @ theta[:2] + theta[2]
-        return float((weight * np.logaddexp(0.0, np.where(c.is_morph, -z, z))).sum() + 1e-3 * (theta[:2] ** 2).sum())
-
-    found = minimize(loss, np.zeros(3), method="BFGS").x
-    return np.array([*(found[:2] / scale), found[2]])
+    weights, offset = logistic(c.figures, c.is_morph, weight, ridge=2e-3)
+    return np.array([*weights, offset])
 
 
 def measured(c: Cases, scores: Float64Array, limit: float) -> dict[str, Any]:

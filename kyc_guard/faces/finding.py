@@ -209,9 +209,7 @@ def face_square(face: Face) -> tuple[tuple[float, float], float]:
 
 
 @stage("crop")
-def square_crop(
-    frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float, side_px: int, *, luma: bool = False
-) -> UInt8Array:
+def square_crop(frame_rgb: UInt8Array, centre_px: tuple[float, float], crop_px: float, side_px: int, *, luma: bool = False) -> UInt8Array:
     """Cut a square of ``crop_px`` about ``centre_px`` and resize it to ``side_px`` (area when shrinking, linear when growing).
 
     With ``luma`` a plane is given, taken before resizing.
