@@ -20,6 +20,7 @@ from kyc_guard import detectors as room
 from kyc_guard import fusion, process
 from kyc_guard.config import Limits, Settings
 from kyc_guard.detectors.protocol import Bundle, Detector, abstain
+from kyc_guard.documents.chip import with_chip
 from kyc_guard.documents.page import with_documents
 from kyc_guard.errors import ConfigError, UnreadableError
 from kyc_guard.faces import face_finder, track_faces
@@ -206,7 +207,8 @@ class Verifier:
         small = self.settings.limits.model_copy(update={"max_bytes": self.settings.limits.max_chip_bytes})
         chip = {part: load_media(media, small, f"{submission.id}: chip {part}") for part, media in submission.chip.items()}
         facts = tuple(facts for _, facts in pictures)
-        return with_documents(Evidence(submission, document_facts=facts, chip=MappingProxyType(chip)), *(rgb for rgb, _ in pictures))
+        seen = with_documents(Evidence(submission, document_facts=facts), *(rgb for rgb, _ in pictures))
+        return with_chip(seen, chip, self.settings.limits)
 
     def _selfie(self, submission: Submission, asked: Sequence[Detector]) -> Evidence:
         """Evidence of the selfie alone: decoded, faces tracked; consecutive and evenly spread frames if anybody ``asked`` needs a clip,

@@ -379,6 +379,8 @@ class Evidence:
     document_facts: tuple[ContainerFacts, ...] = ()
     chip: Mapping[str, bytes] = field(default_factory=lambda: _EMPTY)
     """``sod``, ``dg1`` ... -> the elementary file as it was read; empty = no chip was read."""
+    chip_portrait: tuple[UInt8Array, Face | None] | None = None
+    """The picture in the chip and its largest face; ``None`` where none was sent or it cannot be read."""
     problems: Mapping[Modality, Reason] = field(default_factory=lambda: MappingProxyType({}))
     """Why a modality is absent, for those that are."""
     judged_on: date = field(default_factory=lambda: datetime.now(UTC).date())

@@ -18,9 +18,8 @@ from typing import Any, Self
 import numpy as np
 
 from kyc_guard.calibration import Join, Platt, either
-from kyc_guard.config import Limits, Policy, Thresholds
+from kyc_guard.config import Policy, Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
-from kyc_guard.documents.chip import chip_face
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces.views import FACE, VIEWS, View
 from kyc_guard.runtime import Net
@@ -81,7 +80,6 @@ class FaceAttack:
     nets: Mapping[View, Net]
     joins: tuple[Join, Join]
     policy: Policy
-    media_limits: Limits
     portraits: Mapping[str, PortraitHint]
     """By `PORTRAITS`."""
     name: str = "face_attack"
@@ -98,7 +96,6 @@ class FaceAttack:
             nets={view: bundle.net(f"face_attack_{name}") for name, view in VIEWS.items()},
             joins=(physical, digital),
             policy=bundle.policy,
-            media_limits=bundle.settings.limits,
             portraits=MappingProxyType({medium: PortraitHint.load(bundle.thresholds, medium) for medium in PORTRAITS}),
         )
 
@@ -181,7 +178,7 @@ class FaceAttack:
         printed = evidence.portrait
         found = {
             "print": None if printed is None else (printed.upright_rgb, printed.face),
-            "chip": chip_face(evidence.chip, self.media_limits),
+            "chip": evidence.chip_portrait,
         }
         for medium, hint in self.portraits.items():
             picture, face = found[medium] or (None, None)

@@ -7,7 +7,7 @@ portrait that seems to lie in between two people (``match_morph_suspected``) and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -15,9 +15,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from kyc_guard.calibration import Platt
-from kyc_guard.config import Limits, Thresholds
+from kyc_guard.config import Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
-from kyc_guard.documents.chip import chip_face
 from kyc_guard.errors import ConfigError
 from kyc_guard.face_index import FaceIndex, configured_index
 from kyc_guard.faces.embedding import MODEL, Embedder, aligned, best_faces, distance, together
@@ -82,7 +81,6 @@ class Match:
     min_portrait_px: float
     min_selfie_px: float
     top_accounts: int
-    media_limits: Limits
     index: FaceIndex | None = None
     """Earlier accounts; ``None`` = none are kept, as shipped."""
     name: str = "match"
@@ -104,7 +102,6 @@ class Match:
             min_portrait_px=bundle.policy.gate("match_min_portrait_px"),
             min_selfie_px=bundle.policy.gate("match_min_selfie_px"),
             top_accounts=int(bundle.policy.gate("match_top_accounts")),
-            media_limits=bundle.settings.limits,
             index=configured_index(bundle.settings, bundle.thresholds, net.weight.sha256),
         )
 
@@ -125,7 +122,7 @@ class Match:
         subject = evidence.submission.subject
         reasons = list(self._known("selfie", together(selfies, weights), subject, facts))
         portraits = {}
-        for name, found in (("print", self._printed(evidence.portrait)), ("chip", self._in_chip(evidence.chip))):
+        for name, found in (("print", self._printed(evidence.portrait)), ("chip", _in_chip(evidence.chip_portrait))):
             if isinstance(found, Reason):
                 reasons.append(found)
             elif found is not None:
@@ -176,16 +173,6 @@ class Match:
             return Reason("match_portrait_too_small", f"the document portrait is {size}")
         return Portrait(found.face, aligned(found.upright_rgb, found.face.landmarks_px))
 
-    def _in_chip(self, files: Mapping[str, bytes]) -> Portrait | Reason | None:
-        """DG2; ``None`` where it was not sent or cannot be read, which the document check says."""
-        found = chip_face(files, self.media_limits)
-        if found is None:
-            return None
-        picture, face = found
-        if face is None:
-            return Reason("match_chip_no_face", "no face was found in the chip's portrait")
-        return Portrait(face, aligned(picture, face.landmarks_px))
-
     def _known(self, who: str, vector: Float32Array, subject: str | None, facts: dict[str, Any]) -> Iterator[Reason]:
         """Earlier accounts with this face; the document's may be another's than the selfie's."""
         if self.index is None:
@@ -194,6 +181,16 @@ class Match:
         facts.setdefault("known_face", {"index_sha256": self.index.sha256})[who] = found.to_json()
         if found.within:
             yield Reason("match_known_face", f"{who}: {found}")
+
+
+def _in_chip(found: tuple[UInt8Array, Face | None] | None) -> Portrait | Reason | None:
+    """``None`` where no picture was sent or it cannot be read, which the document check says."""
+    if found is None:
+        return None
+    picture, face = found
+    if face is None:
+        return Reason("match_chip_no_face", "no face was found in the chip's portrait")
+    return Portrait(face, aligned(picture, face.landmarks_px))
 
 
 def _mean_distance(vector: Float32Array, selfies: Float32Array, weights: Sequence[float]) -> float:

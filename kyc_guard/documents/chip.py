@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -29,7 +29,7 @@ from kyc_guard.documents.zone_layouts import FORMATS
 from kyc_guard.errors import InputError
 from kyc_guard.faces import face_finder
 from kyc_guard.media import read_image
-from kyc_guard.types import Face, Reason, UInt8Array
+from kyc_guard.types import Evidence, Reason, UInt8Array
 
 _SECURITY_OBJECT = "2.23.136.1.1.1"
 """id-icao-mrtd-security-ldsSecurityObject: what a document signer signs; the same key must not vouch for anything else."""
@@ -110,12 +110,11 @@ def chip_portrait(files: Mapping[str, bytes], limits: Limits) -> UInt8Array | Re
         return Reason("document_chip_portrait_unreadable", f"dg2 cannot be read ({error})")
 
 
-def chip_face(files: Mapping[str, bytes], limits: Limits) -> tuple[UInt8Array, Face | None] | None:
-    """The picture of DG2, (H, W, 3) uint8 RGB, and its largest face; ``None`` where there is no picture, which `read_chip` explains."""
+def with_chip(evidence: Evidence, files: Mapping[str, bytes], limits: Limits) -> Evidence:
+    """``evidence`` with these files of a chip, and the face in DG2 where that can be read; where it cannot, `read_chip` says why."""
     picture = chip_portrait(files, limits)
-    if picture is None or isinstance(picture, Reason):
-        return None
-    return picture, next(iter(face_finder().find(picture)), None)
+    found = None if picture is None or isinstance(picture, Reason) else (picture, next(iter(face_finder().find(picture)), None))
+    return replace(evidence, chip=MappingProxyType(dict(files)), chip_portrait=found)
 
 
 class _Digest(core.Sequence):  # type: ignore[misc]

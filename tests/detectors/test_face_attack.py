@@ -16,6 +16,7 @@ from kyc_guard import fusion
 from kyc_guard.calibration import Join, Platt, either
 from kyc_guard.config import Limits, Policy, Settings, Thresholds
 from kyc_guard.detectors.face_attack import CLASSES, KINDS, PORTRAITS, FaceAttack, PortraitHint
+from kyc_guard.documents.chip import with_chip
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces.views import FACE, PATCH, VIEWS
 from kyc_guard.types import (
@@ -42,7 +43,6 @@ def detector(face: Any = None, patch: Any = None, joins: tuple[Join, Join] | Non
         nets={FACE: face or AttackNet(by_light), PATCH: patch or AttackNet(by_light)},
         joins=joins or (plain, plain),
         policy=replace(policy, quality={**policy.quality, **gates}),
-        media_limits=Limits(),
         portraits=dict.fromkeys(PORTRAITS, PortraitHint(Platt(1.0, -4.0), review=0.9)),
     )
 
@@ -223,7 +223,7 @@ def _shown(portrait_rgb: UInt8Array, *, chip: bool = False, px: float = 120.0) -
     face = portrait()[1]
     if chip:
         sent = cv2.imencode(".jpg", portrait_rgb[..., ::-1])[1].tobytes()
-        return replace(evidence(lit(0.5)), chip={"dg2": made_passport_chips.dg2(sent)})
+        return with_chip(evidence(lit(0.5)), {"dg2": made_passport_chips.dg2(sent)}, Limits())
     face = replace(face, quality=replace(face.quality, size_px=px))
     return replace(evidence(lit(0.5)), portrait=PagePortrait(0, 0, portrait_rgb, face))
 
@@ -249,5 +249,5 @@ def test_a_portrait_too_small_to_tell_is_not_judged_and_that_is_said() -> None:
 
 
 def test_without_a_portrait_nothing_is_said_of_one() -> None:
-    unreadable = replace(evidence(), chip={"dg2": b"\x75\x03abc"})
+    unreadable = with_chip(evidence(), {"dg2": b"\x75\x03abc"}, Limits())
     assert [detector()(e).facts["portraits"] for e in (evidence(), unreadable)] == [{}, {}]

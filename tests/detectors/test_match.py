@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, cast
 
 import cv2
@@ -20,6 +19,7 @@ from kyc_guard.calibration import Platt
 from kyc_guard.config import Limits, Settings, Thresholds
 from kyc_guard.detectors.match import Match, MorphHint
 from kyc_guard.detectors.protocol import Bundle, Detector
+from kyc_guard.documents import chip
 from kyc_guard.documents.page import with_documents
 from kyc_guard.documents.specimen import Holder, render
 from kyc_guard.errors import ConfigError
@@ -69,7 +69,6 @@ def _match(selfies: Sequence[float], portraits: Sequence[float] = (0.0,), **chan
         min_portrait_px=48,
         min_selfie_px=64,
         top_accounts=2,
-        media_limits=Limits(),
     )
     return replace(made, **changes)
 
@@ -101,7 +100,7 @@ def evidence(page_rgb: UInt8Array, face: Face) -> Evidence:
 
 @pytest.fixture(scope="module")
 def with_chip(evidence: Evidence) -> Evidence:
-    return replace(evidence, chip=MappingProxyType({"dg2": dg2(_jpeg(PORTRAIT))}))
+    return chip.with_chip(evidence, {"dg2": dg2(_jpeg(PORTRAIT))}, Limits())
 
 
 @pytest.mark.parametrize(
@@ -154,14 +153,14 @@ def test_the_chips_portrait_is_compared_with_both(
 
 
 def test_a_chip_without_a_face_is_said_and_the_print_still_judged(evidence: Evidence) -> None:
-    blank = replace(evidence, chip=MappingProxyType({"dg2": dg2(_jpeg(np.full((300, 240, 3), 200, np.uint8)))}))
+    blank = chip.with_chip(evidence, {"dg2": dg2(_jpeg(np.full((300, 240, 3), 200, np.uint8)))}, Limits())
     signal = _match([0.1] * 3)(blank)
     assert signal.score is not None
     assert [r.code for r in signal.reasons] == ["match_chip_no_face"]
 
 
 def test_an_unreadable_chip_portrait_is_the_document_checks_business(evidence: Evidence) -> None:
-    signal = _match([0.1] * 3)(replace(evidence, chip=MappingProxyType({"dg2": b"\x75\x03abc"})))
+    signal = _match([0.1] * 3)(chip.with_chip(evidence, {"dg2": b"\x75\x03abc"}, Limits()))
     assert (signal.reasons, set(signal.facts["distances"])) == ((), {"print_selfie"})
 
 
