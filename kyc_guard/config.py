@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from kyc_guard.errors import ConfigError
 from kyc_guard.types import Outcome
 
-Device: TypeAlias = Literal["cpu", "cuda", "tensorrt", "auto"]
+Device: TypeAlias = Literal["cpu", "cuda", "tensorrt", "auto", "ray"]
 Precision: TypeAlias = Literal["fp32", "fp16"]
 
 
@@ -57,6 +57,10 @@ class Sampling(BaseModel, frozen=True):
     """``motion_hz`` where somebody speaks: a phrase was asked, or there is sound to hold the lips against. Lips close for 0.1 s."""
     motion_side_px: int = Field(default=480, ge=64, le=1920)
     """Longest side of those frames. MediaPipe's nets look at 128 and 192 px."""
+    decode_device: Literal["cpu", "cuda"] = "cpu"
+    """``cuda`` decodes on NVIDIA's decoder, which the clip's tag ``found.decoded_on_gpu`` tells. Where that is not there, or does not know
+    the codec, the CPU decodes.
+    """
 
 
 def _default_weights_dir() -> Path:
@@ -81,7 +85,9 @@ class Settings(BaseSettings):
     threads: int = Field(default_factory=lambda: min(2, os.cpu_count() or 1), ge=1)
     """Threads one submission may use, FFmpeg's, OpenCV's and ONNX Runtime's included. Batches use one a worker."""
     device: Device = "cpu"
-    """Where the nets run; ``auto`` takes CUDA where it is there. What is missing is replaced by the next best; see `kyc_guard.runtime`."""
+    """Where the nets run; ``auto`` takes CUDA where it is there. What is missing is replaced by the next best; see `kyc_guard.runtime`.
+    ``ray`` is what workers get whose nets actors of the cluster hold; see `kyc_guard.ray_nets`.
+    """
     precision: Precision = "fp32"
     """``fp16`` on TensorRT alone. Thresholds are measured with fp32."""
     net_batch: int = Field(default=8, ge=1)

@@ -1,5 +1,7 @@
 """Workers on a Ray cluster, for `kyc_guard.pool.run`: one actor each, with the models loaded, holding one task.
 
+Where the nets belong on GPUs and decoding does not, actors of their own hold them for all workers; see `Nets`.
+
 Ray (the extra ``ray``) is imported when a crew is made, never before. Every machine of the cluster needs this package in the same
 version, the weights, and the submissions under the same paths; tasks and result lines alone travel.
 """
@@ -7,20 +9,45 @@ version, the weights, and the submissions under the same paths; tasks and result
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, cast
 
+from numpy.typing import NDArray
+
 from kyc_guard import pool
+from kyc_guard.config import Settings
+from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.errors import ConfigError, KycGuardError
 from kyc_guard.pool import Failure, Held, MakeWorker, R, T
+from kyc_guard.ray_nets import About, Port, actor_name
+from kyc_guard.runtime import Net
 
 _MOST_FAILED_STARTS = 3
 """Workers in a row that may die before they have loaded: a machine may go down meanwhile, but models that kill every worker must not be
 loaded for ever."""
 _STORE_BYTES = 100_000_000
 """For Ray's object store where we start Ray: only paths and result lines go through it, and its own default is a third of the memory."""
+
+
+_CALLS_AT_ONCE = 64
+"""Of an actor that holds nets; those that wait are computed together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nets:
+    """Actors that hold the nets, for workers whose settings name the device ``ray``.
+
+    Attributes:
+        actors: how many. Each takes a GPU, or its share where there are fewer; on a cluster without one they compute on its CPUs.
+        settings: with the device the nets run on there.
+    """
+
+    actors: int
+    settings: Settings
 
 
 class RayCrew(Generic[T, R]):
@@ -31,6 +58,7 @@ class RayCrew(Generic[T, R]):
         address: of a running cluster, such as ``ray://head:10001`` or ``auto``; unless given, Ray is started on this machine and ended
             afterwards.
         gpus_per_worker: share of a GPU that each actor reserves, for settings whose nets run on one.
+        nets: actors beside the workers that hold the nets for them.
 
     Raises:
         ConfigError: Ray is not installed, no cluster answers, or it lacks what a worker needs.
@@ -44,6 +72,7 @@ class RayCrew(Generic[T, R]):
         *,
         address: str | None = None,
         gpus_per_worker: float = 0.0,
+        nets: Nets | None = None,
     ) -> None:
         # Ray would tell its makers over the network what runs here.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -53,7 +82,8 @@ class RayCrew(Generic[T, R]):
             raise ConfigError("Ray is not installed. Remedy: pip install 'kyc-guard[ray]', or use the engine local") from error
         self._ray: Any = ray
         self._make_worker, self._timeout_s, self._address = make_worker, timeout_s, address
-        self._workers, self._gpus_per_worker = workers, gpus_per_worker
+        self._workers, self._gpus_per_worker, self._nets = workers, gpus_per_worker, nets
+        self._holders: list[Any] = []
         self.size = 0
         self.loading: list[_Actor[T, R]] = []
         self.idle: list[_Actor[T, R]] = []
@@ -72,9 +102,21 @@ class RayCrew(Generic[T, R]):
                 f"the Ray cluster has {has.get('CPU', 0):g} cores and {has.get('GPU', 0):g} GPUs, and a worker needs 1 and "
                 f"{self._gpus_per_worker:g}. Remedy: add machines, or ask for less"
             )
+        if self._nets is not None:
+            self._hold(self._nets, has.get("GPU", 0))
         self._kind = self._ray.remote(num_cpus=1, num_gpus=self._gpus_per_worker, max_restarts=0)(_Work)
         self.loading = [self._start() for _ in range(self.size)]
         return self
+
+    def _hold(self, nets: Nets, gpus: float) -> None:
+        share = min(1.0, gpus / nets.actors)
+        # They hold no state but the nets, so one that dies is started anew and asked again.
+        kind = self._ray.remote(num_cpus=0, num_gpus=share, max_concurrency=_CALLS_AT_ONCE, max_restarts=-1, max_task_retries=-1)(_Holder)
+        self._holders = [kind.options(name=actor_name(i)).remote(nets.settings) for i in range(nets.actors)]
+        for error in self._ray.get([holder.ready.remote() for holder in self._holders]):
+            if error is not None:
+                self.__exit__(None, None, None)
+                raise error
 
     def _connect(self) -> None:
         quiet = {"log_to_driver": False, "configure_logging": False}
@@ -88,8 +130,8 @@ class RayCrew(Generic[T, R]):
         self._started_ray = True
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        for actor in (*self.loading, *self.idle, *self.busy):
-            self._ray.kill(actor.handle)
+        for handle in (*(actor.handle for actor in (*self.loading, *self.idle, *self.busy)), *self._holders):
+            self._ray.kill(handle)
         self._leave()
 
     def _leave(self) -> None:
@@ -184,6 +226,33 @@ class _Work:
 
     def answer(self, task: Any) -> Any:
         return pool.answer(self._work, task)
+
+
+class _Holder:
+    """What runs in an actor that holds nets."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._lock = threading.Lock()
+        self._error: KycGuardError | None = None
+        try:
+            self._bundle = Bundle.load(settings)
+        except KycGuardError as error:
+            self._error = error
+
+    def ready(self) -> KycGuardError | None:
+        return self._error
+
+    def about(self, name: str) -> About:
+        net = self._net(name)
+        inputs, outputs = (tuple(Port(*port) for port in ports.items()) for ports in (net.inputs, net.outputs))
+        return About(net.weight.sha256, net.provider, net.fallback, inputs, outputs)
+
+    def run(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        return self._net(name).run(**inputs)
+
+    def _net(self, name: str) -> Net:
+        with self._lock:
+            return self._bundle.nets.get(name) or self._bundle.net(name)
 
 
 def _first_line(error: Exception) -> str:

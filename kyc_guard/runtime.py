@@ -1,12 +1,15 @@
 """ONNX Runtime sessions: one place that chooses where and how precisely a net computes, threads and batch shape.
 
 A device that is not there is replaced by the next best one, and the net says why; `kyc_guard.doctor` shows it. Nothing here
-imports CUDA: ONNX Runtime's GPU package loads it when a session asks for it.
+imports CUDA: ONNX Runtime's GPU package loads it when a session asks for it. On a GPU, which is faster the more it gets at once,
+pictures of different submissions go into one batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 
 from kyc_guard.config import Device, Precision
 from kyc_guard.errors import ModelError
+from kyc_guard.ray_nets import ActorSession
 from kyc_guard.stages import stage
 from kyc_guard.weights import Weight
 
@@ -56,26 +60,30 @@ class Net:
         # Memory kept from call to call costs every worker 90 MB and, with portions this small, saves no time.
         options.enable_cpu_mem_arena = False
         self.weight, self._batch = weight, batch
-        self._session, missed = _session(weight, options, device, precision)
+        self._session, missed = _elsewhere(weight) if device == "ray" else _session(weight, options, device, precision)
         self.provider: str = self._session.get_providers()[0]
-        if precision == "fp16" and self.provider != TENSORRT:
+        if precision == "fp16" and self.provider != TENSORRT and device != "ray":
             missed.append(f"fp16 needs {TENSORRT}")
         # With auto, the CPU is as good an answer as any.
         self.fallback = "" if device == "auto" and precision == "fp32" else "; ".join(missed)
-        self._outputs = [o.name for o in self._session.get_outputs()]
         self.inputs: Mapping[str, tuple[Any, ...]] = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
+        self.outputs: Mapping[str, tuple[Any, ...]] = {o.name: tuple(o.shape) for o in self._session.get_outputs()}
         self._sees = any(len(shape) == 4 for shape in self.inputs.values())
+        on_gpu = self.provider != CPU and device != "ray"
+        self._compute = self._run_bound if on_gpu else self._run
+        self._ask = _Together(self._in_portions) if on_gpu and self._sees else self._in_portions
 
     @stage("nets")
     def run(self, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Named arrays in, named arrays out; the first axis is the batch."""
-        run = self._run if self.provider == CPU else self._run_bound
-        parts = [run(part) for part in _portions(inputs, self._batch)] if self._sees else [run(inputs)]
-        values = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return dict(zip(self._outputs, values, strict=True))
+        return dict(zip(self.outputs, self._ask(inputs), strict=True))
+
+    def _in_portions(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        parts = [self._compute(part) for part in _portions(inputs, self._batch)] if self._sees else [self._compute(inputs)]
+        return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def _run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        values: list[NDArray[Any]] = self._session.run(self._outputs, dict(inputs))
+        values: list[NDArray[Any]] = self._session.run(list(self.outputs), dict(inputs))
         return values
 
     def _run_bound(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -83,11 +91,56 @@ class Net:
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_cpu_input(name, value)
-        for name in self._outputs:
+        for name in self.outputs:
             binding.bind_output(name, "cpu" if self.provider == CPU else "cuda")
         self._session.run_with_iobinding(binding)
         values: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return values
+
+
+class _Together:
+    """Calls that come while another is computed are computed together, by whichever of them gets its turn first.
+
+    Nobody waits for company: a call that finds the net idle is computed at once. Who else asked changes no result.
+    """
+
+    def __init__(self, compute: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]) -> None:
+        self._compute = compute
+        self._door, self._turn = threading.Lock(), threading.Lock()
+        self._waiting: list[tuple[Mapping[str, NDArray[Any]], Future[list[NDArray[Any]]]]] = []
+
+    def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        answer = Future[list[NDArray[Any]]]()
+        with self._door:
+            self._waiting.append((inputs, answer))
+        with self._turn:
+            with self._door:
+                asked, self._waiting = self._waiting, []
+            # Pictures of one size and type fit into one batch.
+            alike: dict[Any, list[int]] = {}
+            for i, (given, _) in enumerate(asked):
+                alike.setdefault(tuple((name, value.dtype, value.shape[1:]) for name, value in sorted(given.items())), []).append(i)
+            for group in alike.values():
+                self._answer([asked[i] for i in group])
+        return answer.result()
+
+    def _answer(self, asked: list[tuple[Mapping[str, NDArray[Any]], Future[list[NDArray[Any]]]]]) -> None:
+        lengths = [len(next(iter(given.values()))) for given, _ in asked]
+        try:
+            values = self._compute({name: np.concatenate([given[name] for given, _ in asked]) for name in asked[0][0]})
+        except BaseException as error:  # noqa: BLE001 - handed to all who asked
+            for _, answer in asked:
+                answer.set_exception(error)
+            return
+        ends = np.cumsum(lengths)[:-1]
+        for (_, answer), *parts in zip(asked, *(np.split(value, ends) for value in values), strict=True):
+            answer.set_result(list(parts))
+
+
+def _elsewhere(weight: Weight) -> tuple[Any, list[str]]:
+    """A net that an actor of the cluster holds, and why it does not run on what that was asked for."""
+    session = ActorSession(weight)
+    return session, [session.fallback] if session.fallback else []
 
 
 def _session(weight: Weight, options: Any, device: Device, precision: Precision) -> tuple[Any, list[str]]:

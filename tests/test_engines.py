@@ -133,7 +133,7 @@ def test_a_cluster_that_does_not_answer_or_lacks_gpus_is_named(monkeypatch: pyte
 
 
 def test_options_of_ray_without_ray_are_usage_errors(tmp_path: Path) -> None:
-    for option in (["--address", "auto"], ["--gpus-per-worker", "0.5"]):
+    for option in (["--address", "auto"], ["--gpus-per-worker", "0.5"], ["--net-actors", "1"]):
         assert CliRunner().invoke(app, ["batch", str(tmp_path), "--out", str(tmp_path / "out.jsonl"), *option]).exit_code == 2
 
 

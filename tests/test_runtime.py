@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from kyc_guard.errors import ModelError
+from kyc_guard import runtime
+from kyc_guard.errors import ConfigError, ModelError
 from kyc_guard.runtime import CPU, CUDA, TENSORRT, Net
 from kyc_guard.weights import Weight
 
@@ -146,6 +149,61 @@ def test_results_depend_neither_on_the_portions_nor_on_how_outputs_come_back(wei
         out = run(x=x)
         assert np.array_equal(out["twice"], 2 * x)
         assert np.array_equal(out["square"], x * x)
+
+
+def seeing(weight: Weight, monkeypatch: pytest.MonkeyPatch, *, batch: int = 64) -> tuple[Net, list[int]]:
+    """A net as on a GPU, told that its rows are pictures, and how many it is given each time."""
+    Sessions(monkeypatch, CUDA)
+    monkeypatch.setattr(Net, "_run_bound", Net._run)
+    net, sizes = Net(weight, device="cuda", batch=batch), list[int]()
+    compute = net._compute
+
+    def counted(inputs: Any) -> Any:
+        sizes.append(len(inputs["x"]))
+        return compute(inputs)
+
+    net._compute, net._sees = counted, True
+    net._ask = runtime._Together(net._in_portions)
+    return net, sizes
+
+
+def test_callers_that_find_the_gpu_busy_go_into_one_batch_and_get_their_own_back(weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, sizes = seeing(weight, monkeypatch)
+    inputs = [np.full((1 + i % 3, 3), i, np.float32) for i in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        with net._ask._turn:  # the GPU is busy
+            answers = [pool.submit(net.run, x=x) for x in inputs]
+            while len(net._ask._waiting) < len(inputs):
+                time.sleep(0.001)
+        for x, answer in zip(inputs, answers, strict=True):
+            assert np.array_equal(answer.result()["square"], x * x)
+    assert sizes == [sum(map(len, inputs))]
+
+
+def test_a_merged_batch_is_cut_into_portions_as_any_other(weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, sizes = seeing(weight, monkeypatch, batch=4)
+    x = np.arange(30, dtype=np.float32).reshape(10, 3)
+    assert np.array_equal(net.run(x=x)["twice"], 2 * x)
+    assert sizes == [4, 4, 2]
+
+
+def test_what_cannot_be_computed_fails_for_those_who_asked_for_it_alone(weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, _ = seeing(weight, monkeypatch)
+    good, bad = np.ones((2, 3), np.float32), np.ones((2, 5), np.float32)
+    with ThreadPoolExecutor(2) as pool:
+        with net._ask._turn:
+            answers = [pool.submit(net.run, x=x) for x in (good, bad)]
+            while len(net._ask._waiting) < 2:
+                time.sleep(0.001)
+        assert np.array_equal(answers[0].result()["twice"], 2 * good)
+        with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument):
+            answers[1].result()
+
+
+def test_without_a_cluster_the_device_ray_says_what_is_missing(weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'kyc-guard\[ray\]'"):
+        Net(weight, device="ray")
 
 
 def test_no_pictures_give_no_answers(weight: Weight) -> None:

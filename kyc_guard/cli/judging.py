@@ -75,6 +75,9 @@ def batch(
         typer.Option(help="Ray cluster, such as ray://head:10001; Ray is started here unless given.", show_default=False),
     ] = None,
     gpus_per_worker: Annotated[float, typer.Option(min=0.0, help="Share of a GPU that each Ray worker reserves.")] = 0.0,
+    net_actors: Annotated[
+        int, typer.Option(min=0, help="Ray actors that hold the nets for all workers, each on a GPU where the cluster has one.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Judge many submissions. Exit code 0 if all were judged, 2 if some lines are errors, 130 if interrupted."""
@@ -82,15 +85,18 @@ def batch(
     from kyc_guard.batch import run
     from kyc_guard.pool import ProcessCrew
     from kyc_guard.progress import bar
-    from kyc_guard.ray_pool import RayCrew
+    from kyc_guard.ray_pool import Nets, RayCrew
 
-    if engine is Engine.LOCAL and (address or gpus_per_worker):
-        raise typer.BadParameter("--address and --gpus-per-worker belong to --engine ray")
-    crew = partial(RayCrew, address=address, gpus_per_worker=gpus_per_worker) if engine is Engine.RAY else ProcessCrew
+    if engine is Engine.LOCAL and (address or gpus_per_worker or net_actors):
+        raise typer.BadParameter("--address, --gpus-per-worker and --net-actors belong to --engine ray")
     with reporting(as_json), resumable():
-        options = {} if packs is None else evidence_pack.batch_options(packs, Settings())
+        settings = Settings()
+        nets = Nets(net_actors, settings) if net_actors else None
+        crew = partial(RayCrew, address=address, gpus_per_worker=gpus_per_worker, nets=nets) if engine is Engine.RAY else ProcessCrew
+        settings = settings.model_copy(update={"device": "ray"}) if nets else settings
+        options = {} if packs is None else evidence_pack.batch_options(packs, settings)
         options |= {"workers": workers, "resume": resume, "timeout_s": timeout_s, "engine": crew, "progress": bar}
-        summary = run(source, out, settings=Settings(), **options)
+        summary = run(source, out, settings=settings, **options)
     if as_json:
         print(json.dumps(summary.to_json()))
     else:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, NoReturn
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from numpy.typing import NDArray
 
 from kyc_guard.config import Limits
@@ -50,7 +51,7 @@ _TAG_CHARS = 200
 
 
 @contextmanager
-def opened(data: bytes, limits: Limits, name: str) -> Iterator[Any]:
+def opened(data: bytes, limits: Limits, name: str, *, decode_device: str = "cpu") -> Iterator[Any]:
     """An open container that passed the header's limits; every PyAV error inside becomes an UnreadableError naming the file."""
     demuxer = next((demuxer for magic, demuxer in _DEMUXERS if magic.match(data)), None)
     if demuxer is None:
@@ -65,7 +66,7 @@ def opened(data: bytes, limits: Limits, name: str) -> Iterator[Any]:
         "max_streams": str(limits.max_streams + 1),  # beyond it some demuxers fail, others leave streams out
     }
     try:
-        with av.open(BytesIO(data), mode="r", format=demuxer, options=options, metadata_errors="replace", io_open=_refuse) as container:
+        with _container(data, decode_device, format=demuxer, options=options, metadata_errors="replace", io_open=_refuse) as container:
             _check_header(container, limits, name)
             yield container
     except av.error.MemoryError as error:  # FFmpeg's answer to a stream beyond max_streams
@@ -73,6 +74,14 @@ def opened(data: bytes, limits: Limits, name: str) -> Iterator[Any]:
     except ERRORS as error:
         problem = getattr(error, "strerror", None) or str(error)
         raise UnreadableError(name, f"cannot be decoded as video or sound ({problem})", REMEDY) from error
+
+
+def _container(data: bytes, decode_device: str, **how: Any) -> Any:
+    if decode_device != "cpu":
+        # A device that does not start fails here; what it cannot decode FFmpeg hands to its own decoders.
+        with suppress(*ERRORS):
+            return av.open(BytesIO(data), "r", hwaccel=HWAccel(decode_device, allow_software_fallback=True), **how)
+    return av.open(BytesIO(data), "r", **how)
 
 
 def _refuse(url: str, *_: object) -> NoReturn:

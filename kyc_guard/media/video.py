@@ -12,7 +12,7 @@ from kyc_guard.types import Clip
 
 def read_video(data: bytes, sha256: str, sampling: Sampling, limits: Limits, name: str) -> Clip:
     """Decode the sampled frames of a video; see `kyc_guard.media.reading.read_clip`."""
-    with opened(data, limits, name) as container:
+    with opened(data, limits, name, decode_device=sampling.decode_device) as container:
         stream = video_stream(container, name)
         packets = demux(container, stream, limits, name)
         decoder = Decoder(stream, packets, limits, name)
@@ -30,6 +30,8 @@ def read_video(data: bytes, sha256: str, sampling: Sampling, limits: Limits, nam
             "undecodable_packets": decoder.errors,
             "frames_of_other_size": decoder.sizes.total() - decoder.sizes[decoder.size],
         }
+        if sampling.decode_device != "cpu":
+            findings["decoded_on_gpu"] = int(stream.codec_context.is_hwaccel)
         return Clip(
             frames_rgb=frames_rgb,
             timestamps_s=timestamps_s,

@@ -10,7 +10,9 @@ import makers
 import numpy as np
 import pytest
 
+import kyc_guard.media.container as container_room
 from kyc_guard.config import Limits, Sampling
+from kyc_guard.errors import UnreadableError
 from kyc_guard.media import read_clip
 from kyc_guard.media.decoding import Stack
 from kyc_guard.media.sampling import shrunk, shrunk_size
@@ -68,3 +70,25 @@ def test_a_stack_gives_the_frames_of_one_size_in_the_order_they_came() -> None:
     frames, times_s = stack.frames((4, 4, 3), {2: 0.2, 5: 0.5, 7: 0.7})
     assert (frames[:, 0, 0, 0].tolist(), times_s.tolist()) == ([2, 7], [0.2, 0.7])
     assert stack.frames((8, 8, 3), {})[0].shape == (0, 8, 8, 3)
+
+
+def test_a_decoder_that_is_not_there_is_replaced_by_the_cpus_which_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, asked = scene("mp4", "libx264", "yuv420p"), []
+
+    class NoDevice:
+        def __init__(self, kind: str, *, allow_software_fallback: bool) -> None:
+            asked.append((kind, allow_software_fallback))
+            raise av.error.PermissionError(1, "no driver")
+
+    monkeypatch.setattr(container_room, "HWAccel", NoDevice)
+    here = read_clip(data, SMALL, Limits())
+    there = read_clip(data, SMALL.model_copy(update={"decode_device": "cuda"}), Limits())
+    assert asked == [("cuda", True)]
+    assert np.array_equal(here.frames_rgb, there.frames_rgb)
+    assert np.array_equal(here.motion_rgb, there.motion_rgb)
+    assert "found.decoded_on_gpu" not in there.facts.tags
+
+
+def test_a_damaged_file_is_no_missing_device() -> None:
+    with pytest.raises(UnreadableError):
+        read_clip(scene("mp4", "libx264", "yuv420p")[:2000], SMALL.model_copy(update={"decode_device": "cuda"}), Limits())
