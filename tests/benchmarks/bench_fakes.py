@@ -11,7 +11,7 @@ from fakes import settings_in
 from PIL import Image
 
 from kyc_guard.calibration import Join
-from kyc_guard.config import Limits, Settings
+from kyc_guard.config import Settings
 from kyc_guard.detectors.face_attack import FaceAttack
 from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.faces.views import FACE, PATCH
@@ -62,7 +62,8 @@ class RedDetector:
     @classmethod
     def load(cls, bundle: Bundle) -> FaceAttack:
         nets: Any = {FACE: RedNet(), PATCH: RedNet()}
-        return FaceAttack(nets, (Join({"face": 0.5, "patch": 0.5}, 0.0), Join({"face": 1.0}, 0.0)), bundle.policy, Limits(), {})
+        joins = (Join({"face": 0.5, "patch": 0.5}, 0.0), Join({"face": 1.0}, 0.0))
+        return FaceAttack(nets=nets, joins=joins, policy=bundle.policy, portraits={})
 
 
 @dataclass(frozen=True)
