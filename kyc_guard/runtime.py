@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -98,6 +98,9 @@ class Net:
         return values
 
 
+_Asked: TypeAlias = tuple[Mapping[str, NDArray[Any]], "Future[list[NDArray[Any]]]"]
+
+
 class _Together:
     """Calls that come while another is computed are computed together, by whichever of them gets its turn first.
 
@@ -106,25 +109,33 @@ class _Together:
 
     def __init__(self, compute: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]) -> None:
         self._compute = compute
-        self._door, self._turn = threading.Lock(), threading.Lock()
-        self._waiting: list[tuple[Mapping[str, NDArray[Any]], Future[list[NDArray[Any]]]]] = []
+        self._change, self._busy = threading.Condition(), False
+        self._waiting: list[_Asked] = []
 
     def __call__(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         answer = Future[list[NDArray[Any]]]()
-        with self._door:
+        with self._change:
             self._waiting.append((inputs, answer))
-        with self._turn:
-            with self._door:
-                asked, self._waiting = self._waiting, []
+            self._change.wait_for(lambda: answer.done() or not self._busy)
+            if answer.done():
+                return answer.result()
+            self._busy = True
+            asked, self._waiting = self._waiting, []
+        try:
             # Pictures of one size and type fit into one batch.
-            alike: dict[Any, list[int]] = {}
-            for i, (given, _) in enumerate(asked):
-                alike.setdefault(tuple((name, value.dtype, value.shape[1:]) for name, value in sorted(given.items())), []).append(i)
+            alike: dict[Any, list[_Asked]] = {}
+            for given, theirs in asked:
+                kind = tuple((name, value.dtype, value.shape[1:]) for name, value in sorted(given.items()))
+                alike.setdefault(kind, []).append((given, theirs))
             for group in alike.values():
-                self._answer([asked[i] for i in group])
+                self._answer(group)
+        finally:
+            with self._change:
+                self._busy = False
+                self._change.notify_all()
         return answer.result()
 
-    def _answer(self, asked: list[tuple[Mapping[str, NDArray[Any]], Future[list[NDArray[Any]]]]]) -> None:
+    def _answer(self, asked: list[_Asked]) -> None:
         lengths = [len(next(iter(given.values()))) for given, _ in asked]
         try:
             values = self._compute({name: np.concatenate([given[name] for given, _ in asked]) for name in asked[0][0]})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,14 +169,24 @@ def seeing(weight: Weight, monkeypatch: pytest.MonkeyPatch, *, batch: int = 64) 
     return net, sizes
 
 
+def while_busy(net: Net, ask: list[Callable[[], Any]]) -> list[Any]:
+    """What is answered to those who ask while the net computes for somebody else."""
+    with net._ask._change:
+        net._ask._busy = True
+    answers = [one() for one in ask]
+    while len(net._ask._waiting) < len(ask):
+        time.sleep(0.001)
+    with net._ask._change:
+        net._ask._busy = False
+        net._ask._change.notify_all()
+    return answers
+
+
 def test_callers_that_find_the_gpu_busy_go_into_one_batch_and_get_their_own_back(weight: Weight, monkeypatch: pytest.MonkeyPatch) -> None:
     net, sizes = seeing(weight, monkeypatch)
     inputs = [np.full((1 + i % 3, 3), i, np.float32) for i in range(12)]
     with ThreadPoolExecutor(12) as pool:
-        with net._ask._turn:  # the GPU is busy
-            answers = [pool.submit(net.run, x=x) for x in inputs]
-            while len(net._ask._waiting) < len(inputs):
-                time.sleep(0.001)
+        answers = while_busy(net, [partial(pool.submit, net.run, x=x) for x in inputs])
         for x, answer in zip(inputs, answers, strict=True):
             assert np.array_equal(answer.result()["square"], x * x)
     assert sizes == [sum(map(len, inputs))]
@@ -191,10 +203,7 @@ def test_what_cannot_be_computed_fails_for_those_who_asked_for_it_alone(weight: 
     net, _ = seeing(weight, monkeypatch)
     good, bad = np.ones((2, 3), np.float32), np.ones((2, 5), np.float32)
     with ThreadPoolExecutor(2) as pool:
-        with net._ask._turn:
-            answers = [pool.submit(net.run, x=x) for x in (good, bad)]
-            while len(net._ask._waiting) < 2:
-                time.sleep(0.001)
+        answers = while_busy(net, [partial(pool.submit, net.run, x=x) for x in (good, bad)])
         assert np.array_equal(answers[0].result()["twice"], 2 * good)
         with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument):
             answers[1].result()
