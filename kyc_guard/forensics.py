@@ -337,8 +337,8 @@ def frame_prints(frames_rgb: UInt8Array) -> UInt8Array:
     Each bit says whether one cell of a 16 x 17 grid is darker than its right neighbour (difference hash).
     """
     prints = np.empty((len(frames_rgb), _HASH_SIDE * _HASH_SIDE // 8), np.uint8)
-    for i, frame in enumerate(frames_rgb):
-        luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    for i, frame in enumerate(luma_of(frames_rgb)):
+        luma = frame
         while min(luma.shape) >= 16 * _HASH_SIDE:  # halving is cheap, a crooked shrink of a whole frame is not
             luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)
         grid = cv2.resize(luma, (_HASH_SIDE + 1, _HASH_SIDE), interpolation=cv2.INTER_AREA)

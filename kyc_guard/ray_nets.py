@@ -32,8 +32,11 @@ class About(NamedTuple):
     outputs: tuple[Port, ...]
 
 
+_ACTORS = "kyc-guard-nets-"
+
+
 def actor_name(number: int) -> str:
-    return f"kyc-guard-nets-{number}"
+    return f"{_ACTORS}{number}"
 
 
 class ActorSession:
@@ -50,7 +53,7 @@ class ActorSession:
             raise ConfigError("the device ray needs Ray. Remedy: pip install 'kyc-guard[ray]', or choose another device") from error
         self._ray: Any = ray
         self._name = weight.name
-        names = sorted(n for n in (ray.util.list_named_actors() if ray.is_initialized() else []) if n.startswith(actor_name(0)[:-1]))
+        names = sorted(n for n in (ray.util.list_named_actors() if ray.is_initialized() else []) if n.startswith(_ACTORS))
         if not names:
             raise ConfigError("no actor holds the nets. Remedy: kyc-guard batch --engine ray --net-actors 1, or choose another device")
         # Workers spread over the actors there are.

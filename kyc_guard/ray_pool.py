@@ -1,9 +1,8 @@
 """Workers on a Ray cluster, for `kyc_guard.pool.run`: one actor each, with the models loaded, holding one task.
 
-Where the nets belong on GPUs and decoding does not, actors of their own hold them for all workers; see `Nets`.
-
 Ray (the extra ``ray``) is imported when a crew is made, never before. Every machine of the cluster needs this package in the same
-version, the weights, and the submissions under the same paths; tasks and result lines alone travel.
+version, the weights, and the submissions under the same paths; tasks and result lines alone travel. Where the nets belong on GPUs and
+decoding does not, actors of their own hold them for all workers (see `Nets`), and what the nets look at and say travels as well.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ _MOST_FAILED_STARTS = 3
 """Workers in a row that may die before they have loaded: a machine may go down meanwhile, but models that kill every worker must not be
 loaded for ever."""
 _STORE_BYTES = 100_000_000
-"""For Ray's object store where we start Ray: only paths and result lines go through it, and its own default is a third of the memory."""
-
-
+"""For Ray's object store where we start Ray: paths, result lines and a net's portion of cut faces go through it, and its own default is
+a third of the memory.
+"""
 _CALLS_AT_ONCE = 64
 """Of an actor that holds nets; those that wait are computed together."""
 
