@@ -58,7 +58,7 @@ class Both:
             found = face_picture(row.file, self.settings.limits)
             if found is None:
                 return None
-            first, second = (detector.score_faces([found], still=True)[0].log_odds for detector in (full, small))
+            first, second = (detector.score_faces([found], looks="all")[0].log_odds for detector in (full, small))
             return first, second
 
         return work

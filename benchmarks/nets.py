@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from kyc_guard.config import Device, Precision, Settings
 from kyc_guard.demo import portrait_rgb
 from kyc_guard.detectors.face_attack import FaceAttack
 from kyc_guard.faces import face_finder
+from kyc_guard.faces.views import Looks
 from kyc_guard.pipeline import Verifier
 from kyc_guard.runtime import CPU, CUDA, TENSORRT, Net
 from kyc_guard.weights import Weight, Weights
@@ -30,6 +31,8 @@ MODES: tuple[tuple[Device, Precision, str], ...] = (
     ("tensorrt", "fp16", TENSORRT),
 )
 """Device, precision, and the provider without which there is no row."""
+_LOOKS: Mapping[str, Looks] = {"still": "all", "portrait": "plain", "clip": "one"}
+"""How a face comes -> how often it is looked at."""
 _KIND = ("net", "device", "precision", "threads")
 _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
@@ -175,7 +178,7 @@ def pair_rates(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def faces(verifier: Verifier, *, seconds: float, batches: Sequence[int] = BATCHES) -> list[dict[str, Any]]:
     """What the whole face-attack judgement of a face costs, cutting included, as stills and as frames of a clip.
 
-    A still gets every window of every view; the frames of a clip share them, one each.
+    A still gets every look of every view, a document's portrait the plain ones; the frames of a clip share those, one each.
     """
     detector = next((d for d in verifier.detectors if isinstance(d, FaceAttack)), None)
     if detector is None:
@@ -185,12 +188,11 @@ def faces(verifier: Verifier, *, seconds: float, batches: Sequence[int] = BATCHE
     calls: dict[tuple[str, int], Callable[[], object]] = {}
     for batch in batches:
         pairs = [(picture, face)] * batch
-        calls["still", batch] = partial(detector.score_faces, pairs, still=True)
-        calls["clip", batch] = partial(detector.score_faces, pairs, still=False)
+        calls |= {(kind, batch): partial(detector.score_faces, pairs, looks=looks) for kind, looks in _LOOKS.items()}
     rows = []
     for (kind, batch), call in calls.items():
         times = rivals({"call": call}, seconds=seconds)["call"]
-        looks = sum(len(view.anchors) if kind == "still" else 1 for view in detector.nets)
+        looks = sum(len(view.choose(_LOOKS[kind], 0)) for view in detector.nets)
         per_face = times["median_ms"] / batch
         costs = {"ms_per_face": per_face, "cpu_ms_per_face": times["cpu_ms"] / batch, "faces_per_second": 1000 / per_face}
         rows.append({"kind": kind, "faces": batch, "looks_per_face": looks, **costs, **times})

@@ -86,7 +86,7 @@ class Shaker:
         detector = next(d for d in verifier.detectors if isinstance(d, FaceAttack))
 
         def at_box(picture: UInt8Array, face: Face) -> float:
-            return either(*detector.score_faces([(picture, face)], still=True)[0].log_odds)
+            return either(*detector.score_faces([(picture, face)], looks="all")[0].log_odds)
 
         def work(row: Presentation) -> Trials | None:
             assert row.file is not None

@@ -27,7 +27,7 @@ from PIL import Image
 from kyc_guard.attacks.optics import Rng, chance, jpeg, uniform
 from kyc_guard.calibration import Platt
 from kyc_guard.config import Settings
-from kyc_guard.detectors.face_attack import FaceAttack
+from kyc_guard.detectors.face_attack import KINDS, FaceAttack, FaceScore
 from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.documents.page import find_portrait
 from kyc_guard.faces import face_finder
@@ -161,20 +161,26 @@ class Score:
 
 
 def scores(folder: Path, way: str, stores: Mapping[str, ChipStore], todo: Sequence[Task], nets: FaceAttack) -> list[Score]:
-    """Of every task in which a face was found; what ``folder`` holds already is not done again."""
+    """Of every task in which a face was found; what ``folder`` holds already is not done again. It holds each view's own digital logit,
+    so that another join of the views needs no new scores.
+    """
     file = folder / f"{way}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    known: dict[str, tuple[float, float] | None] = dict(map(json.loads, lines))
+    known: dict[str, tuple[dict[str, float], float] | None] = dict(map(json.loads, lines))
     with file.open("a", encoding="utf-8") as out:
         for task in todo:
             key = "-".join(map(str, task.seed))
             if key not in known:
                 seen = WAYS[way](np.random.default_rng(task.seed), stores[task.store][task.row], task.split)
-                known[key] = None if seen is None else (nets.score_faces([seen], still=True)[0].log_odds[1], seen[1].quality.size_px)
+                known[key] = None if seen is None else (_digital(nets.score_faces([seen], looks="plain")[0]), seen[1].quality.size_px)
                 print(json.dumps([key, known[key]]), file=out, flush=True)
-    found = [(task, known["-".join(map(str, task.seed))]) for task in todo]
-    return [Score(task, *value) for task, value in found if value is not None]
+    join, found = nets.joins[KINDS.index("digital")], ((task, known["-".join(map(str, task.seed))]) for task in todo)
+    return [Score(task, join(entry[0]), entry[1]) for task, entry in found if entry is not None]
+
+
+def _digital(score: FaceScore) -> dict[str, float]:
+    return {view: logits[KINDS.index("digital")] for view, logits in score.by_view.items()}
 
 
 def fitted(rows: Sequence[Score], attack_share: float, review_bpcer: float) -> tuple[Platt, float]:
@@ -224,7 +230,7 @@ def main() -> None:
     min_px = bundle.policy.gate("portrait_attack_min_px")
     config, stores = Config.load(), {name: ChipStore(args.cache / name) for name in ("real", "bank")}
     todo = list(tasks(stores, config.sources))
-    folder = args.cache / "document_portraits" / "-".join(net.weight.sha256[:8] for net in nets.nets.values())
+    folder = args.cache / "document_portrait_views" / "-".join(net.weight.sha256[:8] for net in nets.nets.values())
     found: dict[str, list[Score]] = {}
     for way in WAYS:
         # A file that never was on paper comes as a page does and is judged as one: nothing is fitted on it.

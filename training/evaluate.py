@@ -20,17 +20,18 @@ from training.train import predict
 
 
 def views_of(view: View, store: ChipStore, i: int) -> list[NDArray[np.uint8]]:
-    """The views inference takes of one chip: the whole face once, a window at every anchor."""
+    """What inference sees of one chip: all of the view's looks."""
     row, chip = store.rows[i], store[i]
-    return [cut(view, row, chip, replace(STILL, anchor=a), 4)[0] for a in view.anchors]
+    jitters = (replace(STILL, anchor=(x, y), scale=zoom if view.scale else 1.0) for x, y, zoom in view.looks)
+    return [cut(view, row, chip, jitter, 4)[0] for jitter in jitters]
 
 
 def score(net: AttackNet, view: View, store: ChipStore, wanted: Sequence[int]) -> NDArray[np.float32]:
-    """(N, 2) logits, physical and digital, the mean over the view's anchors."""
+    """(N, 2) logits, physical and digital, the mean over the view's looks."""
     rows = []
     for start in range(0, len(wanted), 128):
         images = [v for i in wanted[start : start + 128] for v in views_of(view, store, i)]
-        rows.append(predict(net, images)[0].reshape(-1, len(view.anchors), 2).mean(1))
+        rows.append(predict(net, images)[0].reshape(-1, len(view.looks), 2).mean(1))
     return np.concatenate(rows) if rows else np.zeros((0, 2), np.float32)
 
 

@@ -141,7 +141,7 @@ def measure_face_attack(cache: Path, rows: Sequence[ClipRow]) -> NDArray[np.floa
         if not path.exists():
             clip, track, _ = read_finished(cache, row)
             seen = [(f, face) for f, face in zip(clip.frames_rgb, track.faces, strict=True) if face is not None][::2]
-            np.save(path, np.array([s.log_odds for s in nets.score_faces(seen, still=False)]))
+            np.save(path, np.array([s.log_odds for s in nets.score_faces(seen, looks="one")]))
         scores = np.load(path)
         if len(scores):
             out[i] = scores[np.linspace(0, len(scores) - 1, 6).round().astype(int)]

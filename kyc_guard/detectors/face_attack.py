@@ -21,7 +21,7 @@ from kyc_guard.calibration import Join, Platt, either
 from kyc_guard.config import Policy, Thresholds
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError
-from kyc_guard.faces.views import FACE, VIEWS, View
+from kyc_guard.faces.views import FACE, VIEWS, Looks, View
 from kyc_guard.runtime import Net
 from kyc_guard.types import PHYSICAL, SPECIES, Evidence, Face, Float32Array, Modality, Reason, Signal, UInt8Array
 
@@ -40,7 +40,7 @@ class FaceScore:
     log_odds: tuple[float, float]
     """Joined over the views: physical, digital."""
     by_view: Mapping[str, tuple[float, float]]
-    """Each view's own two logits, the mean over its windows."""
+    """Each view's own two logits, the mean over its looks."""
     species: Float32Array
     """(9,) probabilities over `CLASSES`, the mean over views."""
     heat_map: Float32Array
@@ -109,7 +109,7 @@ class FaceAttack:
         if not judged:
             worst = next(f for f in faces if f is not None)
             return abstain(self, *self._unfit(worst))
-        scores = self.score_faces(judged, still=len(judged) == 1)
+        scores = self.score_faces(judged, looks="all" if len(judged) == 1 else "one")
         physical, digital = (float(np.mean([s.log_odds[k] for s in scores])) for k in range(2))
         kinds = np.mean([s.species for s in scores], axis=0)
         suspected = [i for i, name in enumerate(CLASSES) if i and (name in PHYSICAL) == (physical >= digital)]
@@ -135,31 +135,30 @@ class FaceAttack:
             },
             artefacts={
                 "heat_map": scores[strongest].heat_map,
-                "face_rgb": FACE.cut(frame, face, FACE.anchors[0]),
+                "face_rgb": FACE.cut(frame, face, FACE.looks[0]),
             },
         )
 
-    def score_faces(self, faces: Sequence[tuple[UInt8Array, Face]], *, still: bool) -> list[FaceScore]:
+    def score_faces(self, faces: Sequence[tuple[UInt8Array, Face]], *, looks: Looks) -> list[FaceScore]:
         """Judge faces of one subject.
-
-        A still gets every window of every view; a clip's frames share them, one each in turn.
 
         Args:
             faces: (frame (H, W, 3) uint8 RGB, face in it) pairs.
+            looks: how many looks of every view each face gets.
         """
         logits = [dict[str, tuple[float, float]]() for _ in faces]
         kinds = [list[Float32Array]() for _ in faces]
         maps: list[Float32Array] = []
         for view, net in self.nets.items():
-            places = [(i, a) for i in range(len(faces)) for a in (view.anchors if still else (view.anchors[i % len(view.anchors)],))]
-            out = net.run(rgb=np.stack([view.cut(*faces[i], a) for i, a in places]))
+            places = [(i, look) for i in range(len(faces)) for look in view.choose(looks, i)]
+            out = net.run(rgb=np.stack([view.cut(*faces[i], look) for i, look in places]))
             owner = np.array([i for i, _ in places])
             for i in range(len(faces)):
                 physical, digital = (float(v) for v in out["logits"][owner == i].mean(axis=0))
                 logits[i][view.name] = physical, digital
                 kinds[i].append(out["species"][owner == i].mean(axis=0))
-            if view is FACE:
-                maps = list(out["map"])
+            if view is FACE:  # a map is of the first look
+                maps = [out["map"][owner == i][0] for i in range(len(faces))]
         return [
             FaceScore(
                 log_odds=(
@@ -188,7 +187,7 @@ class FaceAttack:
             if not width_px >= (least_px := self.policy.gate("portrait_attack_min_px")):
                 facts[medium] = {"not_judged": f"{width_px:.0f} px wide, {least_px:.0f} are needed"}
                 continue
-            probability = hint.platt(self.score_faces([(picture, face)], still=True)[0].log_odds[KINDS.index("digital")])
+            probability = hint.platt(self.score_faces([(picture, face)], looks="plain")[0].log_odds[KINDS.index("digital")])
             facts[medium] = {"probability": round(probability, 4)}
             if not probability < hint.review:
                 code, detail = PORTRAITS[medium]

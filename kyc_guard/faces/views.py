@@ -7,11 +7,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from kyc_guard.faces.finding import face_square, square_crop
 from kyc_guard.types import Face, UInt8Array
+
+
+class Look(NamedTuple):
+    """Where a view looks: a centre relative to the face square's, in face sides, and how large the face is taken to be, which moves
+    windows and leaves their resolution alone.
+    """
+
+    x: float
+    y: float
+    zoom: float
+
+
+Looks: TypeAlias = Literal["all", "plain", "one"]
+"""Which of a view's looks a face gets. *all*: a still. *plain*, those of the face as it was found: a document's portrait, whose hint was
+fitted so. *one* of those: a frame of a clip, whose frames take turns."""
+
+ZOOMS = (1.0, 0.92, 1.08)
+"""A still is judged by the mean over these: a box a few pixels off, or another codec's grid, then turns half as many verdicts round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +56,23 @@ class View:
             return self.scale * face_side_px
         return self.span_px * face_side_px / float(np.clip(face_side_px, *WINDOW_FACE_PX))
 
-    def cut(self, frame_rgb: UInt8Array, face: Face, anchor: tuple[float, float]) -> UInt8Array:
-        """(side_px, side_px, 3) uint8 RGB about ``anchor``."""
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Every anchor in every zoom, the face as it was found first."""
+        return tuple(Look(x * zoom, y * zoom, zoom) for zoom in ZOOMS for x, y in self.anchors)
+
+    def choose(self, looks: Looks, turn: int) -> tuple[Look, ...]:
+        """Those looks; ``turn`` says which *one*."""
+        if looks == "all":
+            return self.looks
+        plain = self.looks[: len(self.anchors)]
+        return plain if looks == "plain" else (plain[turn % len(plain)],)
+
+    def cut(self, frame_rgb: UInt8Array, face: Face, look: Look) -> UInt8Array:
+        """(side_px, side_px, 3) uint8 RGB."""
         (cx, cy), side = face_square(face)
-        return square_crop(frame_rgb, (cx + anchor[0] * side, cy + anchor[1] * side), self.crop_px(side), self.side_px)
+        crop_px = self.crop_px(side) * (look.zoom if self.scale else 1.0)
+        return square_crop(frame_rgb, (cx + look.x * side, cy + look.y * side), crop_px, self.side_px)
 
 
 WINDOW_FACE_PX = (96.0, 320.0)

@@ -18,7 +18,8 @@ from kyc_guard.config import Limits, Policy, Settings, Thresholds
 from kyc_guard.detectors.face_attack import CLASSES, KINDS, PORTRAITS, FaceAttack, PortraitHint
 from kyc_guard.documents.chip import with_chip
 from kyc_guard.errors import ConfigError
-from kyc_guard.faces.views import FACE, PATCH, VIEWS
+from kyc_guard.faces import face_square
+from kyc_guard.faces.views import FACE, PATCH, VIEWS, ZOOMS, Looks
 from kyc_guard.types import (
     PHYSICAL,
     Clip,
@@ -66,14 +67,30 @@ def codes(signal: Signal) -> list[str]:
     return [r.code for r in signal.reasons]
 
 
-def test_a_still_shows_every_window_of_every_view() -> None:
+def test_a_still_gets_every_look_of_every_view() -> None:
     face, patch = AttackNet(by_light), AttackNet(by_light)
     image, found = portrait()
     detector(face, patch)(evidence())
-    assert [v.shape for v in face.shown] == [(1, 128, 128, 3)]
-    assert np.array_equal(face.shown[0][0], FACE.cut(image, found, FACE.anchors[0]))
-    assert [v.shape for v in patch.shown] == [(len(PATCH.anchors), 128, 128, 3)]
-    assert np.array_equal(patch.shown[0][3], PATCH.cut(image, found, PATCH.anchors[3]))
+    for view, net in ((FACE, face), (PATCH, patch)):
+        (shown,) = net.shown
+        assert shown.shape == (len(view.anchors) * len(ZOOMS), 128, 128, 3)
+        assert np.array_equal(shown, [view.cut(image, found, look) for look in view.looks])
+        assert len({s.tobytes() for s in shown}) == len(shown)
+
+
+def test_a_wider_look_shows_more_of_the_whole_face_and_moves_windows_outwards() -> None:
+    image, found = portrait()
+    (cx, cy), side = face_square(found)
+    _, _, wider = FACE.looks
+    half = (found.box_xyxy[2:] - found.box_xyxy[:2]) / 2 * wider.zoom
+    grown = replace(found, box_xyxy=np.array([cx - half[0], cy - half[1], cx + half[0], cy + half[1]], np.float32))
+    assert wider.zoom > 1.0
+    assert np.array_equal(FACE.cut(image, found, wider), FACE.cut(image, grown, FACE.looks[0]))
+    plain, moved = PATCH.looks[0], PATCH.looks[-len(PATCH.anchors)]
+    assert (moved.x, moved.y) == (plain.x * wider.zoom, plain.y * wider.zoom)
+    shifted = np.roll(image, (round((plain.y - moved.y) * side), round((plain.x - moved.x) * side)), (0, 1))
+    apart = PATCH.cut(image, found, moved).astype(float) - PATCH.cut(shifted, found, plain)
+    assert np.abs(apart).mean() < np.abs(PATCH.cut(image, found, moved).astype(float) - PATCH.cut(image, found, plain)).mean() / 2
 
 
 def test_the_frames_of_a_clip_share_the_windows_in_turn() -> None:
@@ -82,8 +99,9 @@ def test_the_frames_of_a_clip_share_the_windows_in_turn() -> None:
     detector(face, patch)(evidence(*frames))
     assert (len(face.shown[0]), len(patch.shown[0])) == (7, 7)
     for i, frame in enumerate(frames):
-        anchor = PATCH.anchors[i % len(PATCH.anchors)]
-        assert np.array_equal(patch.shown[0][i], PATCH.cut(frame, portrait()[1], anchor))
+        look = PATCH.looks[i % len(PATCH.anchors)]
+        assert look.zoom == 1.0
+        assert np.array_equal(patch.shown[0][i], PATCH.cut(frame, portrait()[1], look))
 
 
 def test_the_views_are_joined_for_each_suspicion_and_either_suffices() -> None:
@@ -101,14 +119,14 @@ def test_a_clip_is_judged_by_the_mean_of_its_frames_not_by_the_worst() -> None:
     assert mixed.facts["log_odds"]["physical"] == pytest.approx(sum(alone) / 2, abs=0.3)
 
 
-@pytest.mark.parametrize("still", [True, False])
-def test_a_batch_gives_what_its_members_give_alone(still: bool) -> None:
+@pytest.mark.parametrize("looks", ["one", "plain", "all"])
+def test_a_batch_gives_what_its_members_give_alone(looks: Looks) -> None:
     image, face = portrait()
     faces = [(lit(g), face) for g in (0.6, 0.8, 1.0)] + [(image[:, ::-1].copy(), face)]
-    together = detector().score_faces(faces, still=still)
+    together = detector().score_faces(faces, looks=looks)
     for i, one in enumerate(faces):
         # A frame's place in the clip says which window it gets.
-        single = detector().score_faces([one] if still else [one] * (i + 1), still=still)[-1]
+        single = detector().score_faces([one] * (i + 1) if looks == "one" else [one], looks=looks)[-1]
         assert together[i].log_odds == single.log_odds
         assert together[i].by_view == single.by_view
         assert np.array_equal(together[i].species, single.species)
@@ -132,9 +150,9 @@ def test_the_species_named_is_one_of_the_louder_suspicion(physical: float, digit
 def test_the_reviewer_sees_the_most_suspicious_frame() -> None:
     frames = [lit(0.6), lit(1.2), lit(0.8)]
     signal = detector()(evidence(*frames))
-    assert np.array_equal(signal.artefacts["face_rgb"], FACE.cut(frames[1], portrait()[1], FACE.anchors[0]))
+    assert np.array_equal(signal.artefacts["face_rgb"], FACE.cut(frames[1], portrait()[1], FACE.looks[0]))
     heat = signal.artefacts["heat_map"]
-    assert np.array_equal(heat, FACE.cut(frames[1], portrait()[1], FACE.anchors[0])[::32, ::32, 0].astype(np.float32) / 255)
+    assert np.array_equal(heat, FACE.cut(frames[1], portrait()[1], FACE.looks[0])[::32, ::32, 0].astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_every_place_of_a_view_is_scored_once_and_averaged(tmp_path: Path) -> No
     fill(tmp_path, people=2)
     store = ChipStore(tmp_path / "real")
     for view, net in ((FACE, AttackNet(7, pretrained=False).eval()), (PATCH, AttackNet(5, pretrained=False).eval())):
-        assert len(views_of(view, store, 0)) == len(view.anchors)
+        assert len(views_of(view, store, 0)) == len(view.looks)
         both = score(net, view, store, [0, 3])
         assert both.shape == (2, 2)
         assert np.allclose(both[1], score(net, view, store, [3])[0], atol=1e-5)
