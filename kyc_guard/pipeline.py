@@ -32,6 +32,8 @@ from kyc_guard.types import Decision, Evidence, Float32Array, Media, Modality, R
 
 T = TypeVar("T")
 
+_ENROLLED = "enrolled voice"
+
 
 @dataclass(frozen=True, slots=True)
 class AttackScore:
@@ -217,9 +219,11 @@ class Verifier:
         if not asked:
             raise RuntimeError("this Verifier is closed")
         ratio = self._other_face_ratio
+        enrolled, enrolled_sha256 = self._enrolled(submission)
         if submission.selfie is None:
             nothing = Reason("no_selfie", "the submission has no selfie")
-            return Evidence(submission, problems=MappingProxyType(dict.fromkeys((Modality.FACE, Modality.CLIP, Modality.AUDIO), nothing)))
+            problems = dict.fromkeys((Modality.FACE, Modality.CLIP, Modality.AUDIO), nothing)
+            return Evidence(submission, enrolled_voice=enrolled, enrolled_sha256=enrolled_sha256, problems=MappingProxyType(problems))
         name = _name(submission, submission.selfie, "selfie")
         # Reasons name the file alone: a decision must replay from another folder.
         shown = submission.selfie.name if isinstance(submission.selfie, Path) else name
@@ -231,7 +235,7 @@ class Verifier:
         listening = asked_to_speak or any(Modality.AUDIO in d.needs for d in asked)
         heard = self._heard(selfie, shown) if listening else None
         audio = None if isinstance(heard, Reason) else heard
-        problems: dict[Modality, Reason] = {Modality.AUDIO: heard} if isinstance(heard, Reason) else {}
+        problems = {Modality.AUDIO: heard} if isinstance(heard, Reason) else {}
         spoken, moving = asked_to_speak or audio is not None, any(Modality.CLIP in d.needs for d in asked)
         rate_hz = sampling.speech_hz if spoken else sampling.challenge_hz if acted or moving else 0.0
         clip = read_clip(selfie, sampling.model_copy(update={"motion_hz": rate_hz} if rate_hz else {}), limits, name=name)
@@ -250,8 +254,26 @@ class Verifier:
             motion_track=motion_track() if motion_track else None,
             burst_track=burst_track() if burst_track else None,
             audio=audio,
+            enrolled_voice=enrolled,
+            enrolled_sha256=enrolled_sha256,
             problems=MappingProxyType(problems),
         )
+
+    def _enrolled(self, submission: Submission) -> tuple[Float32Array | Reason | None, str | None]:
+        """The earlier recording's sound, or why there is none, and the file's hash.
+
+        Raises:
+            InputError: the file cannot be read or passes a limit.
+        """
+        if (media := submission.enrolled_voice) is None:
+            return None, None
+        name = _name(submission, media, _ENROLLED)
+        data = load_media(media, self.settings.limits, name)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if not self.bundle.policy.compare_voices:
+            return Reason("speaker_off", "an earlier recording was sent; compare_voices is off in policy.toml"), sha256
+        heard = self._heard(data, media.name if isinstance(media, Path) else name)
+        return (Reason("speaker_enrolment_unfit", heard.detail) if isinstance(heard, Reason) else heard), sha256
 
     def _heard(self, selfie: Media, name: str) -> Float32Array | Reason:
         """(N,) float32 mono samples at 16 kHz, or why there is nothing to hear, which alone is no reason to refuse a clip.
@@ -307,6 +329,8 @@ def _together(documents: Evidence, selfie: Evidence) -> Evidence:
         motion_track=selfie.motion_track,
         burst_track=selfie.burst_track,
         audio=selfie.audio,
+        enrolled_voice=selfie.enrolled_voice,
+        enrolled_sha256=selfie.enrolled_sha256,
         problems=selfie.problems,
     )
 
@@ -338,6 +362,8 @@ def _loudest_db(audio: Float32Array) -> float:
 def _inputs(evidence: Evidence) -> Mapping[str, str]:
     judged = {f"document {i}": facts.sha256 for i, facts in enumerate(evidence.document_facts, start=1)}
     judged |= {f"chip {part}": hashlib.sha256(data).hexdigest() for part, data in evidence.chip.items()}
+    if evidence.enrolled_sha256 is not None:
+        judged |= {_ENROLLED: evidence.enrolled_sha256}
     if evidence.clip is not None:
         judged = {"selfie": evidence.clip.facts.sha256} | judged
     return _by_name(evidence.submission, judged)
@@ -362,7 +388,8 @@ def declared_sha256(submission: Submission, inputs: Mapping[str, str]) -> str:
 def _roles(submission: Submission) -> dict[str, Media]:
     selfie = {} if submission.selfie is None else {"selfie": submission.selfie}
     documents = {f"document {i}": media for i, media in enumerate(submission.document, start=1)}
-    return selfie | documents | {f"chip {part}": media for part, media in submission.chip.items()}
+    voice = {} if submission.enrolled_voice is None else {_ENROLLED: submission.enrolled_voice}
+    return selfie | documents | {f"chip {part}": media for part, media in submission.chip.items()} | voice
 
 
 def _by_name(submission: Submission, hashes: Mapping[str, str]) -> Mapping[str, str]:

@@ -71,7 +71,7 @@ class Challenge:
     """When in the clip each action was asked, seconds from its start; empty: one after the other, at the applicant's own pace."""
 
 
-_TOML_KEYS = {"id", "subject", "document", "selfie", "challenge", "claims", "device", "chip"}
+_TOML_KEYS = {"id", "subject", "document", "selfie", "enrolled_voice", "challenge", "claims", "device", "chip"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +86,7 @@ class Submission:
         claims: what the applicant typed: surname, given_names, birth_date (ISO 8601), document_number,
             expiry_date, nationality (ISO 3166 alpha-3), sex (M, F, X). All optional.
         device: what the capture client declared: model, platform, camera, width_px, height_px, fps. All optional.
+        enrolled_voice: an earlier recording of the applicant, sound or video; compared only where policy asks for it.
         chip: what a phone read out of the document's chip: ``sod``, ``dg1`` and any other data group -> file (or bytes).
     """
 
@@ -97,6 +98,7 @@ class Submission:
     claims: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     device: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     chip: Mapping[str, Path | bytes] = field(default_factory=lambda: _EMPTY)
+    enrolled_voice: Path | bytes | None = None
 
     @classmethod
     def from_dir(cls, directory: Path | str) -> Submission:
@@ -131,7 +133,7 @@ class Submission:
             documents = [documents]
         if not isinstance(documents, Sequence) or not all(isinstance(d, str) for d in documents):
             raise SchemaError(source, "document must be a file name or a list of file names", 'write document = ["front.jpg"]')
-        selfie = data.get("selfie")
+        selfie, voice = data.get("selfie"), data.get("enrolled_voice")
         return cls(
             id=_string(data.get("id", default_id), "id", source),
             subject=None if data.get("subject") is None else _string(data["subject"], "subject", source),
@@ -141,6 +143,7 @@ class Submission:
             claims=MappingProxyType({k: _string(v, f"claims.{k}", source) for k, v in _table(data, "claims", source).items()}),
             device=MappingProxyType(dict(_table(data, "device", source))),
             chip=_chip(_table(data, "chip", source), root, source),
+            enrolled_voice=None if voice is None else inside(root, _string(voice, "enrolled_voice", source), source),
         )
 
 
@@ -370,6 +373,9 @@ class Evidence:
     """Faces of ``clip.motion_rgb``, in its pixels."""
     audio: Float32Array | None = None
     """(N,) float32 in [-1, 1], mono, 16 kHz."""
+    enrolled_voice: Float32Array | Reason | None = None
+    """As ``audio``, of the earlier recording; why it was not decoded, or ``None`` where none was sent."""
+    enrolled_sha256: str | None = None
     documents_rgb: tuple[UInt8Array, ...] = ()
     """As they were sent."""
     pages_rgb: tuple[UInt8Array, ...] = ()

@@ -1,8 +1,9 @@
-"""What was measured of phrase, lip-sync and voice: one file of results, and the three cards made of it.
+"""What was measured of phrase, lip-sync, voice and speaker: one file of results, and the four cards made of it.
 
-    python -m training.speech_card      writes weights/cards/{phrase,lipsync,voice}.md anew
+    python -m training.speech_card      writes weights/cards/{phrase,lipsync,voice,speaker}.md anew
 
-`python -m training.phrase`, `.lipsync` and `.voice` write their part of benchmarks/results/speech.json and their card themselves.
+`python -m training.phrase`, `.lipsync`, `.voice` and `.speaker` write their part of benchmarks/results/speech.json and their card
+themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from kyc_guard.whole_file import write_whole
 from training.places import CONFIGS, RESULTS
 from training.thresholds import THRESHOLDS
 
-PARTS = ("phrase", "lipsync", "voice")
+PARTS = ("phrase", "lipsync", "voice", "speaker")
 _RESULTS = RESULTS / "speech.json"
 
 

@@ -11,6 +11,18 @@ from kyc_guard.detectors.liveness import Liveness
 from kyc_guard.detectors.match import Match
 from kyc_guard.detectors.phrase import Phrase
 from kyc_guard.detectors.protocol import Detector
+from kyc_guard.detectors.speaker import Speaker
 from kyc_guard.detectors.voice import Voice
 
-DETECTORS: tuple[type[Detector], ...] = (FaceAttack, Liveness, Document, Match, Injection, ChallengeResponse, Phrase, Lipsync, Voice)
+DETECTORS: tuple[type[Detector], ...] = (
+    FaceAttack,
+    Liveness,
+    Document,
+    Match,
+    Injection,
+    ChallengeResponse,
+    Phrase,
+    Lipsync,
+    Voice,
+    Speaker,
+)

@@ -22,7 +22,7 @@ import pytest
 from faces_in_motion import evidence as filmed
 from faces_in_motion import moved, noisy, portrait, sway, waved
 from stand_ins import bundle
-from talking import speaking
+from talking import babble, speaking
 
 from kyc_guard.config import Limits, Policy, Sampling, Settings, Thresholds
 from kyc_guard.detectors import DETECTORS
@@ -50,14 +50,15 @@ every_detector = pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kin
 
 
 def whole() -> Evidence:
-    """A living clip of somebody who speaks, from a file, and a document with the same person's portrait."""
+    """A living clip of somebody who speaks and has spoken before, from a file, and a document with the same person's portrait."""
     # Of the babbles one that Whisper takes for words on every CPU: its int8 arithmetic differs from one to the next.
     scene = speaking(seed=3)
     assert scene.clip is not None
     file = mp4(np.stack([waved(number / 25, number)[0] for number in range(50)]))
     facts = read_clip(file, Sampling(frames=1, burst_frames=0), Limits(), name="whole.mp4").facts
     clip = replace(scene.clip, facts=facts)
-    return with_documents(replace(scene, submission=SUBMISSION, clip=clip), render(Holder(), portrait()[0]))
+    heard_before = replace(scene, submission=SUBMISSION, clip=clip, enrolled_voice=babble(3.0, seed=4)[0])
+    return with_documents(heard_before, render(Holder(), portrait()[0]))
 
 
 def unasked() -> Evidence:
