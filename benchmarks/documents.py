@@ -33,7 +33,8 @@ from kyc_guard.errors import InputError, KycGuardError
 from kyc_guard.media import read_image
 from kyc_guard.progress import bar
 from kyc_guard.reports.metrics import Rate, auc, auc_interval
-from kyc_guard.types import Evidence, Submission, UInt8Array
+from kyc_guard.submission import Submission
+from kyc_guard.types import Evidence, UInt8Array
 
 PAGES = Path.home() / ".cache" / "kyc_guard_training" / "documents" / "pages"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

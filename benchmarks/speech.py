@@ -25,7 +25,7 @@ from kyc_guard.errors import InputError
 from kyc_guard.faces.following import follow_face
 from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.pipeline import Verifier
-from kyc_guard.types import Challenge, Submission
+from kyc_guard.submission import Challenge, Submission
 
 _CHECKS = ("phrase", "lipsync", "voice", "speaker")
 _LIMIT_S = 1.0

@@ -32,7 +32,8 @@ from kyc_guard.media import read_clip, read_image
 from kyc_guard.media.encode import jpeg
 from kyc_guard.pipeline import Verifier
 from kyc_guard.profiling import profile
-from kyc_guard.types import Challenge, Modality, Submission, UInt8Array
+from kyc_guard.submission import Challenge, Submission
+from kyc_guard.types import Modality, UInt8Array
 
 _BIT_RATE = 1_600_000
 """A 10 s clip of 2 MB. Source: FACTS.md H3, 1.6 to 2.5 MB."""

@@ -6,7 +6,8 @@
 from kyc_guard.config import Limits, Sampling, Settings
 from kyc_guard.errors import ConfigError, InputError, KycGuardError, LimitError, ModelError, OutputError, SchemaError, UnreadableError
 from kyc_guard.pipeline import AttackScore, Verifier
-from kyc_guard.types import Challenge, Decision, Media, Outcome, Reason, Signal, Submission
+from kyc_guard.submission import Challenge, Media, Submission
+from kyc_guard.types import Decision, Outcome, Reason, Signal
 
 __all__ = [
     "AttackScore",

@@ -18,7 +18,8 @@ from kyc_guard.face_index import Account, FaceIndex, Found, changed, index_key, 
 from kyc_guard.faces import track_faces
 from kyc_guard.faces.embedding import MODEL, Embedder, aligned, best_faces, together
 from kyc_guard.media import read_clip
-from kyc_guard.types import Float32Array, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Float32Array
 from kyc_guard.weights import Weights
 
 

@@ -24,7 +24,7 @@ from kyc_guard.errors import ConfigError, InputError, SchemaError, UnreadableErr
 from kyc_guard.progress import Advance, silent
 from kyc_guard.provenance import identity
 from kyc_guard.result_lines import LineFile
-from kyc_guard.types import Submission, inside
+from kyc_guard.submission import Submission, inside
 
 if TYPE_CHECKING:
     from kyc_guard.pipeline import Verifier

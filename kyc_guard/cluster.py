@@ -30,7 +30,8 @@ from kyc_guard.faces.embedding import Embedder, aligned, best_faces
 from kyc_guard.forensics import DEVICE_TAGS, clip_distance, frame_prints, software_names
 from kyc_guard.media import read_clip, read_image
 from kyc_guard.progress import Watch, silent
-from kyc_guard.types import Clip, ContainerFacts, FaceTrack, Float32Array, Submission, UInt8Array
+from kyc_guard.submission import Submission
+from kyc_guard.types import Clip, ContainerFacts, FaceTrack, Float32Array, UInt8Array
 
 STRONG = ("file", "clip", "face", "background")
 SUPPORTING = ("device", "layout")

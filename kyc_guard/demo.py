@@ -31,7 +31,8 @@ from kyc_guard.faces import face_finder, face_square, square_crop
 from kyc_guard.media import read_clip
 from kyc_guard.media.encode import jpeg, mp4, png
 from kyc_guard.reports import demo_page
-from kyc_guard.types import Submission, UInt8Array
+from kyc_guard.submission import Submission
+from kyc_guard.types import UInt8Array
 
 HONEST = (
     "Clips made from a still photo are attacks, also the ones made here: nobody in them was in front of a camera. "

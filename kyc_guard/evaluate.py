@@ -28,7 +28,7 @@ from kyc_guard.reports.evaluation import report_from_scores
 from kyc_guard.reports.labelled import COLUMNS, joined, probability, read_manifest, read_scores
 from kyc_guard.reports.presentations import Presentation, Score
 from kyc_guard.result_lines import LineFile
-from kyc_guard.types import inside
+from kyc_guard.submission import inside
 from kyc_guard.whole_file import write_whole
 
 if TYPE_CHECKING:

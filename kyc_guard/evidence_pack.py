@@ -26,7 +26,8 @@ from kyc_guard.errors import ConfigError, LimitError, OutputError, UnreadableErr
 from kyc_guard.provenance import identity
 from kyc_guard.reports.evidence_page import page, redacted_page
 from kyc_guard.signatures import CaptureKey, sign_message, split
-from kyc_guard.types import Decision, Evidence, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Decision, Evidence
 from kyc_guard.whole_file import write_whole
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"

@@ -28,7 +28,8 @@ from kyc_guard.faces.following import follow_face
 from kyc_guard.media import AUDIO_RATE_HZ, load_media, media_sha256, read_audio, read_clip, read_image
 from kyc_guard.provenance import software
 from kyc_guard.stages import stage
-from kyc_guard.types import Decision, Evidence, Float32Array, Media, Modality, Reason, Signal, Submission
+from kyc_guard.submission import Media, Submission
+from kyc_guard.types import Decision, Evidence, Float32Array, Modality, Reason, Signal
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import Any
 from kyc_guard.config import Settings
 from kyc_guard.pipeline import Verifier
 from kyc_guard.stages import Stage, counted
-from kyc_guard.types import Submission
+from kyc_guard.submission import Submission
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ from kyc_guard.progress import Watch, silent
 from kyc_guard.redteam_tools import SPECIES, STRENGTHS, TOOLS, Material, NotApplicableError, Tool, control
 from kyc_guard.reports import redteam_page
 from kyc_guard.reports.metrics import Rate
-from kyc_guard.types import Outcome, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Outcome
 from kyc_guard.whole_file import write_whole
 
 NOTICE = (

@@ -20,7 +20,8 @@ from kyc_guard.config import Sampling, Settings
 from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.errors import InputError, SchemaError, UnreadableError
 from kyc_guard.pipeline import Verifier, declared_sha256, sent_inputs
-from kyc_guard.types import Decision, Evidence, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Decision, Evidence
 
 _BUNDLE = ("policy_sha256", "thresholds_sha256", "models", "software")
 """The fields of a decision that say what judged; all others but the time it took are the verdict."""

@@ -28,7 +28,8 @@ from typing import Protocol, Self
 from kyc_guard.config import Policy
 from kyc_guard.faces.movements import KINDS
 from kyc_guard.speech.words import language
-from kyc_guard.types import Challenge, Outcome, Reason
+from kyc_guard.submission import Challenge
+from kyc_guard.types import Outcome, Reason
 
 _NONCE_BYTES = 32
 STRESSING = frozenset({"hand_over_face", "profile_left", "profile_right"})

@@ -20,7 +20,8 @@ from kyc_guard.config import Settings
 from kyc_guard.errors import InputError, OutputError
 from kyc_guard.provenance import identity
 from kyc_guard.reports.metrics import Rate
-from kyc_guard.types import Decision, Outcome, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Decision, Outcome
 from kyc_guard.whole_file import write_whole
 
 LINES, REPORT = "shadow.jsonl", "report.json"

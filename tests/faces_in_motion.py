@@ -11,7 +11,8 @@ from skimage.data import astronaut
 
 from kyc_guard.config import Sampling
 from kyc_guard.faces import face_finder, measure
-from kyc_guard.types import Clip, ContainerFacts, Evidence, Face, FaceTrack, Float32Array, Submission, UInt8Array
+from kyc_guard.submission import Submission
+from kyc_guard.types import Clip, ContainerFacts, Evidence, Face, FaceTrack, Float32Array, UInt8Array
 
 SPREAD, BURST, RATE_HZ = 12, 16, 25.0
 FACTS = ContainerFacts("test", 0, "")

@@ -21,7 +21,8 @@ from kyc_guard import batch, evaluate
 from kyc_guard.errors import ModelError, UnreadableError
 from kyc_guard.pool import ProcessCrew
 from kyc_guard.ray_pool import RayCrew
-from kyc_guard.types import Decision, Outcome, Reason, Signal, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Decision, Outcome, Reason, Signal
 
 if TYPE_CHECKING:
     from kyc_guard.pipeline import AttackScore

@@ -10,7 +10,8 @@ from typing import Any
 from kyc_guard.config import Settings
 from kyc_guard.detectors.protocol import Bundle, missing
 from kyc_guard.pipeline import Verifier
-from kyc_guard.types import Decision, Evidence, Modality, Signal, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Decision, Evidence, Modality, Signal
 
 POLICY = """
 [checks.face_attack]

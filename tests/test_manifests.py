@@ -25,7 +25,8 @@ from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.errors import ConfigError, UnreadableError
 from kyc_guard.manifests import Manifest, Standing, read_manifest
 from kyc_guard.media import read_clip
-from kyc_guard.types import Evidence, Signal, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Evidence, Signal
 
 c2pa: Any = pytest.importorskip("c2pa", reason="the extra c2pa is absent")
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"

@@ -19,7 +19,7 @@ from kyc_guard.cli import app
 from kyc_guard.config import Policy, Settings
 from kyc_guard.errors import ConfigError, SchemaError, UnreadableError
 from kyc_guard.monitor import Decisions
-from kyc_guard.types import Submission
+from kyc_guard.submission import Submission
 
 POLICY = Policy.load(Settings().policy_path)
 

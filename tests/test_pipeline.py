@@ -19,7 +19,8 @@ from skimage.data import astronaut
 from kyc_guard import ConfigError, ModelError, Outcome, Submission, UnreadableError, Verifier, pipeline
 from kyc_guard.errors import LimitError
 from kyc_guard.media import AUDIO_RATE_HZ
-from kyc_guard.types import Challenge, Evidence, Modality
+from kyc_guard.submission import Challenge
+from kyc_guard.types import Evidence, Modality
 
 FACE_RGB = astronaut()
 BLANK_RGB = np.full((64, 64, 3), 127, np.uint8)

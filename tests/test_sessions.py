@@ -18,7 +18,8 @@ from kyc_guard.config import Policy, Settings
 from kyc_guard.faces.movements import KINDS
 from kyc_guard.sessions import STRESSING, MemoryStore, Rules, Session, Sessions, State
 from kyc_guard.speech.words import language
-from kyc_guard.types import Challenge, Outcome, Reason, Submission
+from kyc_guard.submission import Challenge, Submission
+from kyc_guard.types import Outcome, Reason
 
 NOW = datetime(2026, 3, 1, 10, tzinfo=UTC)
 RULES = Rules(lifetime=timedelta(seconds=180), attempts=3, actions=3, window_s=4.0, words=6, fresh=50)

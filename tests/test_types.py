@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from kyc_guard.errors import InputError, LimitError, SchemaError, UnreadableError
-from kyc_guard.types import Clip, ContainerFacts, Decision, Evidence, FaceTrack, Modality, Outcome, Reason, Signal, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Clip, ContainerFacts, Decision, Evidence, FaceTrack, Modality, Outcome, Reason, Signal
 
 FACTS = ContainerFacts("test", 0, "")
 DAY = date(2026, 1, 31)

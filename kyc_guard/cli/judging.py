@@ -19,7 +19,8 @@ from rich.text import Text
 from kyc_guard.cli.examining import Pack, Redacted, write_pack
 from kyc_guard.cli.frame import EXIT_BAD_INPUT, EXIT_CODES, EXIT_INTERNAL, AsJson, Resume, TimeoutS, Workers, app, reporting, resumable
 from kyc_guard.config import Settings
-from kyc_guard.types import Decision, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Decision
 
 
 @app.command()

@@ -21,7 +21,8 @@ from kyc_guard.errors import ConfigError
 from kyc_guard.faces import face_square
 from kyc_guard.faces.hands import covered_share, hand_finder
 from kyc_guard.faces.movements import KINDS, Done, Gates, Traces, judge, latency_spread_s
-from kyc_guard.types import Challenge, Clip, Evidence, Face, FaceTrack, Float64Array, Modality, Reason, Signal
+from kyc_guard.submission import Challenge
+from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Float64Array, Modality, Reason, Signal
 
 FINDINGS = (
     "challenge_not_done",

@@ -26,7 +26,8 @@ from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError, UnreadableError
 from kyc_guard.media import load_media
 from kyc_guard.signatures import CaptureKey, split
-from kyc_guard.types import Challenge, Clip, ContainerFacts, Evidence, Modality, Reason, Signal, Submission, UInt8Array
+from kyc_guard.submission import Challenge, Submission
+from kyc_guard.types import Clip, ContainerFacts, Evidence, Modality, Reason, Signal, UInt8Array
 
 FINDINGS = (
     "injection_library",

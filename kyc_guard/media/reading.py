@@ -46,7 +46,8 @@ from kyc_guard.media.sampling import SamplingPlan, shrunk
 from kyc_guard.media.sound import read_sound
 from kyc_guard.media.video import read_video
 from kyc_guard.stages import stage
-from kyc_guard.types import Clip, ContainerFacts, Float32Array, Media, StreamFacts, UInt8Array
+from kyc_guard.submission import Media
+from kyc_guard.types import Clip, ContainerFacts, Float32Array, StreamFacts, UInt8Array
 
 __all__ = ["load_media", "media_name", "media_sha256", "read_audio", "read_clip", "read_image"]
 

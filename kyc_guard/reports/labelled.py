@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kyc_guard.errors import InputError, SchemaError, UnreadableError
 from kyc_guard.reports.presentations import Presentation, Score
-from kyc_guard.types import inside
+from kyc_guard.submission import inside
 
 COLUMNS = ("path", "score", "abstained", "reason", "predicted_type")
 

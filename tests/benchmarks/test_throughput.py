@@ -19,7 +19,7 @@ from benchmarks.timing import rivals
 from kyc_guard import batch
 from kyc_guard.config import Settings
 from kyc_guard.media import read_clip
-from kyc_guard.types import Submission
+from kyc_guard.submission import Submission
 from kyc_guard.weights import Weight
 
 

@@ -24,21 +24,8 @@ from kyc_guard.faces.hands import covered_share
 from kyc_guard.faces.movements import KINDS, Done, Traces, judge, latency_spread_s
 from kyc_guard.fusion import decide
 from kyc_guard.pipeline import Verifier
-from kyc_guard.types import (
-    Challenge,
-    Clip,
-    ContainerFacts,
-    Evidence,
-    Face,
-    FaceQuality,
-    FaceTrack,
-    Float64Array,
-    Modality,
-    Outcome,
-    Reason,
-    Signal,
-    Submission,
-)
+from kyc_guard.submission import Challenge, Submission
+from kyc_guard.types import Clip, ContainerFacts, Evidence, Face, FaceQuality, FaceTrack, Float64Array, Modality, Outcome, Reason, Signal
 
 SHIPPED = Settings()
 POLICY = Policy.load(SHIPPED.policy_path)

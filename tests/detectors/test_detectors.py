@@ -32,7 +32,8 @@ from kyc_guard.documents.specimen import Holder, render
 from kyc_guard.faces import track_faces
 from kyc_guard.media import read_clip
 from kyc_guard.media.encode import mp4
-from kyc_guard.types import Challenge, Evidence, FaceTrack, Float32Array, Modality, Outcome, Signal, Submission, UInt8Array
+from kyc_guard.submission import Challenge, Submission
+from kyc_guard.types import Evidence, FaceTrack, Float32Array, Modality, Outcome, Signal, UInt8Array
 from kyc_guard.weights import Weights
 
 POLICY = Policy.load(Settings().policy_path)

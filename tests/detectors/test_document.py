@@ -31,7 +31,8 @@ from kyc_guard.documents.page import Page, find_portrait, with_documents
 from kyc_guard.documents.specimen import Holder, render, zone
 from kyc_guard.errors import ConfigError
 from kyc_guard.media import read_image
-from kyc_guard.types import Evidence, Face, Outcome, PagePortrait, Submission, UInt8Array
+from kyc_guard.submission import Submission
+from kyc_guard.types import Evidence, Face, Outcome, PagePortrait, UInt8Array
 from kyc_guard.weights import Weights
 
 TODAY = date(2026, 1, 1)

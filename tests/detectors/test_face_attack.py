@@ -20,6 +20,7 @@ from kyc_guard.documents.chip import with_chip
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces import face_square
 from kyc_guard.faces.views import FACE, PATCH, VIEWS, ZOOMS, Looks
+from kyc_guard.submission import Submission
 from kyc_guard.types import (
     PHYSICAL,
     Clip,
@@ -32,7 +33,6 @@ from kyc_guard.types import (
     PagePortrait,
     Reason,
     Signal,
-    Submission,
     UInt8Array,
 )
 

@@ -24,7 +24,8 @@ from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.errors import ConfigError
 from kyc_guard.media import read_clip
 from kyc_guard.signatures import CaptureKey, sign
-from kyc_guard.types import Challenge, Evidence, Signal, Submission, UInt8Array
+from kyc_guard.submission import Challenge, Submission
+from kyc_guard.types import Evidence, Signal, UInt8Array
 
 SHIPPED = Settings()
 THRESHOLDS = Thresholds.load(SHIPPED.weights_dir / "thresholds.toml")

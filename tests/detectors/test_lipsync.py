@@ -20,7 +20,8 @@ from kyc_guard.faces import track_faces
 from kyc_guard.faces.following import follow_face
 from kyc_guard.media import read_audio, read_clip
 from kyc_guard.speech.agreement import CURVES
-from kyc_guard.types import Challenge, Evidence, FaceTrack, Float32Array, Signal, Submission
+from kyc_guard.submission import Challenge, Submission
+from kyc_guard.types import Evidence, FaceTrack, Float32Array, Signal
 
 RATE_HZ = 16_000
 RNG = np.random.default_rng(0)

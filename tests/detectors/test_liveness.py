@@ -15,7 +15,8 @@ from kyc_guard.calibration import Platt
 from kyc_guard.config import Policy
 from kyc_guard.detectors.liveness import CODES, SPECIES, Liveness
 from kyc_guard.motion import GROUPS, POOLED_NAMES
-from kyc_guard.types import Evidence, FaceTrack, Modality, Reason, Signal, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Evidence, FaceTrack, Modality, Reason, Signal
 
 
 class Quiet:

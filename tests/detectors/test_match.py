@@ -27,7 +27,8 @@ from kyc_guard.face_index import Chance, FaceIndex
 from kyc_guard.faces import face_finder, track_faces
 from kyc_guard.faces.embedding import SIDE_PX, Embedder, aligned, best_faces, distance, together
 from kyc_guard.faces.shape import shape_gap
-from kyc_guard.types import Clip, ContainerFacts, Evidence, Face, FaceTrack, Float32Array, Submission, UInt8Array
+from kyc_guard.submission import Submission
+from kyc_guard.types import Clip, ContainerFacts, Evidence, Face, FaceTrack, Float32Array, UInt8Array
 
 PORTRAIT = np.ascontiguousarray(data.astronaut()[0:300, 80:360])
 FACTS = ContainerFacts(format="array", size_bytes=0, sha256="")

@@ -25,21 +25,8 @@ from kyc_guard.speech.hearing import speech_installed
 from kyc_guard.speech.lips import LipReader, shape_names
 from kyc_guard.speech.listening import Heard, HeardWord
 from kyc_guard.speech.words import language
-from kyc_guard.types import (
-    Challenge,
-    Clip,
-    ContainerFacts,
-    Evidence,
-    Face,
-    FaceQuality,
-    FaceTrack,
-    Float32Array,
-    Modality,
-    Outcome,
-    Reason,
-    Signal,
-    Submission,
-)
+from kyc_guard.submission import Challenge, Submission
+from kyc_guard.types import Clip, ContainerFacts, Evidence, Face, FaceQuality, FaceTrack, Float32Array, Modality, Outcome, Reason, Signal
 
 POLICY = Policy.load(Settings().policy_path)
 ASKED = "seven lemon two pepper nine window"

@@ -25,7 +25,8 @@ from kyc_guard.media.encode import mp4
 from kyc_guard.pipeline import Verifier, sent_inputs
 from kyc_guard.replay import replay
 from kyc_guard.speech.voice_print import MELS, WINDOW_FRAMES, VoicePrints, spoken, windows
-from kyc_guard.types import Float32Array, Outcome, Reason, Signal, Submission
+from kyc_guard.submission import Submission
+from kyc_guard.types import Float32Array, Outcome, Reason, Signal
 
 POLICY = Policy.load(Settings().policy_path)
 

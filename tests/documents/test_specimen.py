@@ -13,7 +13,8 @@ from skimage import data
 from kyc_guard.documents.ocr import TextLine, join_rows, read_text
 from kyc_guard.documents.page import find_portrait, read_page, sharpness, with_documents
 from kyc_guard.documents.specimen import Holder, render, zone
-from kyc_guard.types import Evidence, Submission, UInt8Array
+from kyc_guard.submission import Submission
+from kyc_guard.types import Evidence, UInt8Array
 
 TODAY = date(2026, 1, 1)
 

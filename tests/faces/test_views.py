@@ -30,8 +30,8 @@ def test_every_view_is_found_by_its_name() -> None:
 @pytest.mark.parametrize("face_px", [20.0, 106.0, 300.0, 700.0])
 def test_every_place_of_every_view_gives_what_its_net_takes(view: View, face_px: float) -> None:
     image, face = scene(face_px)
-    for anchor in view.anchors:
-        cut = view.cut(image, face, anchor)
+    for look in view.looks:
+        cut = view.cut(image, face, look)
         assert cut.shape == (view.side_px, view.side_px, 3)
         assert cut.dtype == np.uint8
 
@@ -49,17 +49,17 @@ def test_a_window_is_native_in_its_range_and_scales_with_the_face_beyond(face_px
 def test_a_native_window_is_the_pictures_own_pixels() -> None:
     image, face = scene(250)
     (cx, cy), side = face_square(face)
-    for dx, dy in PATCH.anchors:
-        left, top = round(cx + dx * side - 64), round(cy + dy * side - 64)
-        assert np.array_equal(PATCH.cut(image, face, (dx, dy)), image[top : top + 128, left : left + 128])
+    for look in PATCH.looks:
+        left, top = round(cx + look.x * side - 64), round(cy + look.y * side - 64)
+        assert np.array_equal(PATCH.cut(image, face, look), image[top : top + 128, left : left + 128])
 
 
 def test_the_windows_lie_on_the_face_and_on_different_parts_of_it() -> None:
     image, face = scene(300)
     (cx, cy), side = face_square(face)
     x0, y0, x1, y1 = face.box_xyxy
-    assert all(x0 < cx + dx * side < x1 and y0 < cy + dy * side < y1 for dx, dy in PATCH.anchors)
-    windows = [PATCH.cut(image, face, anchor).tobytes() for anchor in PATCH.anchors]
+    assert all(x0 < cx + dx * side < x1 and y0 < cy + dy * side < y1 for dx, dy, _ in PATCH.looks)
+    windows = [PATCH.cut(image, face, look).tobytes() for look in PATCH.looks]
     assert len(set(windows)) == len(windows)
 
 
@@ -69,5 +69,15 @@ def test_the_whole_face_is_in_the_face_view() -> None:
     x0, y0, x1, y1 = (round(float(v)) for v in face.box_xyxy)
     for x, y in ((x0, y0), (x1, y0), (x0, y1), (x1, y1)):
         cv2.circle(marked, (x, y), 6, (0, 255, 0), -1)
-    changed = np.abs(FACE.cut(marked, face, (0, 0)).astype(int) - FACE.cut(image, face, (0, 0))).max(axis=2) > 40
+    changed = np.abs(FACE.cut(marked, face, FACE.looks[0]).astype(int) - FACE.cut(image, face, FACE.looks[0])).max(axis=2) > 40
     assert cv2.connectedComponents(changed.astype(np.uint8))[0] - 1 == 4
+
+
+def test_the_face_as_it_was_found_is_looked_at_first_and_frames_take_turns_at_it() -> None:
+    for view in VIEWS.values():
+        plain = view.choose("plain", 0)
+        assert [(x, y) for x, y, _ in plain] == list(view.anchors)
+        assert {look.zoom for look in plain} == {1.0}
+        assert view.choose("all", 3) == view.looks
+        assert view.looks[: len(plain)] == plain
+        assert [view.choose("one", turn) for turn in range(2 * len(plain))] == [(look,) for look in plain] * 2
