@@ -30,7 +30,7 @@ Looks: TypeAlias = Literal["all", "plain", "one"]
 fitted so. *one* of those: a frame of a clip, whose frames take turns."""
 
 ZOOMS = (1.0, 0.92, 1.08)
-"""A still is judged by the mean over these: a box a few pixels off, or another codec's grid, then turns half as many verdicts round."""
+"""A still is judged by the mean over these: a box a few pixels off then turns a quarter fewer verdicts round, a codec up to half fewer."""
 
 
 @dataclass(frozen=True, slots=True)
