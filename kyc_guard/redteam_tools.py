@@ -152,7 +152,7 @@ def _selfie(frames_rgb: UInt8Array, own: Material, sound: Float32Array | None) -
     """Frames as the control is written."""
     if own.is_still:
         return Made(jpeg(frames_rgb[0], quality=95), ".jpg")
-    return Made(mp4(frames_rgb, fps=own.fps, crf=_CRF, sound=sound, reproducible=True), ".mp4")
+    return Made(mp4(frames_rgb, fps=own.fps, crf=_CRF, sound=sound), ".mp4")
 
 
 def control(_rng: Rng, own: Material, _donor: Material | None) -> Made:
@@ -210,15 +210,15 @@ def _injected(strength: int, rng: Rng, own: Material, _donor: Material | None) -
     match strength:
         case 1:
             small = [cv2.resize(cv2.resize(f, None, fx=0.5, fy=0.5), f.shape[1::-1]) for f in frames]
-            data = mp4(np.stack(small), fps=own.fps, crf=34, sound=own.sound, reproducible=True, tags={"comment": "OBS Virtual Camera"})
+            data = mp4(np.stack(small), fps=own.fps, crf=34, sound=own.sound, tags={"comment": "OBS Virtual Camera"})
         case 2:
-            data = mp4(frames, fps=own.fps, crf=23, sound=own.sound, reproducible=True)
+            data = mp4(frames, fps=own.fps, crf=23, sound=own.sound)
         case _:
             # What hardware writes: no B-frames, a keyframe every second, times that jitter.
             jitter_s = np.clip(rng.normal(0, 0.0015, count), -0.2 / own.fps, 0.2 / own.fps)
             times_s = np.arange(count) / own.fps + jitter_s - jitter_s[0]
             hardware = {"bf": "0", "g": str(round(own.fps)), "sc_threshold": "0"}
-            data = mp4(frames, fps=own.fps, crf=18, sound=own.sound, times_s=times_s, reproducible=True, options=hardware)
+            data = mp4(frames, fps=own.fps, crf=18, sound=own.sound, times_s=times_s, options=hardware)
     return Made(data, ".mp4")
 
 

@@ -179,8 +179,9 @@ def fired_findings(cache: Path, rows: Sequence[ClipRow], policy: Policy) -> NDAr
     """(N, 2) whether a clip is frozen, whether it is looped, by the policy's limits; not asked of attacks that repeat nothing."""
     fired = np.zeros((len(rows), 2), np.bool_)
     asked = [i for i, r in enumerate(rows) if not r.is_attack or r.attack_type == "replay"]
-    frozen_s, unrest, likeness = measure_streams(cache, [rows[i] for i in asked]).T
-    fired[asked, 0] = (frozen_s > policy.gate("liveness_max_frozen_s")) | (unrest < policy.gate("liveness_min_unrest"))
+    frozen_s, unrest, brief, likeness = measure_streams(cache, [rows[i] for i in asked]).T
+    fired[asked, 0] = frozen_s > policy.gate("liveness_max_frozen_s")
+    fired[asked, 0] |= (unrest < policy.gate("liveness_min_unrest")) | (brief < policy.gate("liveness_min_brief_unrest"))
     fired[asked, 1] = likeness > policy.gate("liveness_max_return")
     return fired
 

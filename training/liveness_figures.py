@@ -110,17 +110,20 @@ def _version() -> int:
 
 
 def measure_streams(cache: Path, rows: Sequence[ClipRow]) -> NDArray[np.float64]:
-    """(N, 3) longest freeze in seconds, unrest, likeness of what comes back; kept under a name that changes with the code that measures."""
+    """(N, 4) longest freeze in seconds, unrest, long and brief, likeness of what comes back.
+
+    Kept under a name that changes with the code that measures.
+    """
     source = "".join(ast.dump(ast.parse(inspect.getsource(m))) for m in (returns, measuring.measure_repeats))
     store = cache.parent / f"returns-{crc32(source.encode()):08x}"
     store.mkdir(exist_ok=True)
-    out = np.zeros((len(rows), 3))
+    out = np.zeros((len(rows), 4))
     for i, row in enumerate(rows):
         path = store / f"{row.key}.npy"
         if not path.exists():
             clip, _, burst = read_finished(cache, row)
             repeats = measuring.measure_repeats(clip, burst)
-            np.save(path, np.array([repeats.frozen_s, repeats.unrest, repeats.returned.likeness]))
+            np.save(path, np.array([repeats.frozen_s, repeats.unrest, repeats.brief_unrest, repeats.returned.likeness]))
         out[i] = np.load(path)
     return out
 

@@ -41,8 +41,9 @@ _KEY_FIGURES = (
 class Liveness:
     """P(attack) of a clip.
 
-    Frozen and looped clips are attacks by what `liveness_max_frozen_s`, `liveness_min_unrest` and `liveness_max_return` of the policy
-    allow; how sure that makes us stands in ``[liveness.findings]``, and from which contribution a group is named in ``[liveness.groups]``.
+    Frozen and looped clips are attacks by what `liveness_max_frozen_s`, `liveness_min_unrest`, `liveness_min_brief_unrest` and
+    `liveness_max_return` of the policy allow; how sure that makes us stands in ``[liveness.findings]``, and from which contribution a
+    group is named in ``[liveness.groups]``.
     """
 
     net: Net
@@ -108,6 +109,7 @@ class Liveness:
                 "species": {name: round(float(p), 4) for name, p in zip(SPECIES, species, strict=True)},
                 "frozen_s": round(repeats.frozen_s, 3),
                 "unrest": round(repeats.unrest, 4) if np.isfinite(repeats.unrest) else None,
+                "brief_unrest": round(repeats.brief_unrest, 4) if np.isfinite(repeats.brief_unrest) else None,
                 "returned": {"likeness": round(repeats.returned.likeness, 3), "turned": repeats.returned.turned},
                 "figures": {
                     n: round(float(pooled[POOLED_NAMES.index(n)]), 3) for n in _KEY_FIGURES if np.isfinite(pooled[POOLED_NAMES.index(n)])
@@ -145,6 +147,10 @@ class Liveness:
             found.append(Reason("frozen_clip", f"no pixel changes for {repeats.frozen_s:.2f} s"))
         elif repeats.unrest < gate("liveness_min_unrest"):
             found.append(Reason("frozen_clip", f"for a second and more nothing but noise and light changes, {repeats.unrest:.1%}"))
+        elif repeats.brief_unrest < gate("liveness_min_brief_unrest"):
+            found.append(
+                Reason("frozen_clip", f"for most of a second nothing but repairs of the picture changes, {repeats.brief_unrest:.1%}")
+            )
         if returned.likeness > gate("liveness_max_return"):
             way = "backwards" if returned.turned else "again"
             found.append(Reason("looped_clip", f"a movement comes back {way}, {returned.likeness:.0%} alike"))

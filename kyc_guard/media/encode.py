@@ -40,31 +40,29 @@ def mp4(
     crf: int = 23,
     sound: Float32Array | None = None,
     times_s: Float64Array | None = None,
-    reproducible: bool = False,
     options: Mapping[str, str] = MappingProxyType({}),
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
-    """Frames, and sound where there is some, as an H.264 MP4 file.
+    """Frames, and sound where there is some, as an H.264 MP4 file; the same frames give the same bytes.
+
+    Hence one thread, and no macroblock tree: x264's look-ahead for it reads memory that nobody wrote (seen with core 165: one clip, eight
+    different files).
 
     Args:
         frames_rgb: (T, H, W, 3) uint8 RGB, even height and width.
         crf: 18 is fine, 28 coarse.
         sound: (N,) float32 in [-1, 1], mono, 16 kHz; becomes AAC.
         times_s: (T,) when each frame is shown, rising; default: every ``1 / fps`` seconds.
-        reproducible: the same frames give the same bytes, on one thread and without x264's macroblock tree, whose look-ahead reads
-            memory that nobody wrote (seen with x264 core 165: one clip, eight different files).
         options: of libx264, beyond crf and preset. tags: of the container.
     """
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         container.metadata.update(tags)
-        same = {"mbtree": "0"} if reproducible else {}
         rate = Fraction(fps).limit_denominator(1000)
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast", **same, **options})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast", "mbtree": "0", **options})
         stream.height, stream.width = frames_rgb.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        if reproducible:
-            stream.codec_context.thread_count = 1
+        stream.codec_context.thread_count = 1
         if times_s is not None:
             stream.codec_context.time_base = _CLOCK
         track = None if sound is None else container.add_stream("aac", rate=AUDIO_RATE_HZ, layout="mono")

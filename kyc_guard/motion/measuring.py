@@ -148,4 +148,5 @@ def measure_repeats(clip: Clip, burst_track: FaceTrack) -> Repeats:
     middle = slice(max(0, (len(first) - _MOST_MOMENTS) // 2), (len(first) + _MOST_MOMENTS) // 2)
     step_s = float(np.median(np.diff(clip.burst_timestamps_s)))
     returned = returns.best_return(np.concatenate([full, motion])[first][middle], moments_s[middle], step_s)
-    return Repeats(frozen_s, returns.least_unrest(motion, motion_s), returned)
+    unrest, brief_unrest = (returns.least_unrest(motion, motion_s, rest) for rest in (returns.LONG_REST, returns.BRIEF_REST))
+    return Repeats(frozen_s, unrest, brief_unrest, returned)

@@ -28,10 +28,20 @@ _FEWEST = 10
 """Pairs of moments on a line."""
 _NOISE = 0.02
 """Squared grey levels: what rounding alone leaves."""
-_REST_S = 1.2
-"""A stretch in which a head at rest still moves; nobody keeps it still longer than between two breaths."""
-_REST_MEAN_S = 0.4
 _REST_SIDE = 16
+
+
+class Rest(NamedTuple):
+    """A stretch in which a head at rest still moves: so many seconds of means over so many."""
+
+    stretch_s: float
+    mean_s: float
+
+
+LONG_REST = Rest(1.2, 0.4)
+"""Nobody keeps still longer than between two breaths; the long mean takes out noise made up for a frozen picture."""
+BRIEF_REST = Rest(0.8, 0.2)
+"""For streams that stop late, and encoders that go on repairing a picture that does not change any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,9 @@ class Repeats(NamedTuple):
     frozen_s: float
     """The longest time for which no pixel about the face changes."""
     unrest: float
-    """`least_unrest`."""
+    """`least_unrest` over `LONG_REST`."""
+    brief_unrest: float
+    """... and over `BRIEF_REST`."""
     returned: Return
 
 
@@ -77,10 +89,10 @@ def longest_freeze_s(thumbs: Float32Array, times_s: Float64Array) -> float:
     return longest_s
 
 
-def least_unrest(thumbs: Float32Array, times_s: Float64Array) -> float:
-    """How little the picture changes in its quietest 1.2 seconds, in shares of its own contrast; infinite for shorter clips.
+def least_unrest(thumbs: Float32Array, times_s: Float64Array, rest: Rest) -> float:
+    """How little the picture changes in its quietest stretch, in shares of its own contrast; infinite for shorter clips.
 
-    Light and contrast of every frame are evened out and 0.4 s are averaged: noise and exposure made up for a frozen picture count
+    Light and contrast of every frame are evened out and moments are averaged: noise and exposure made up for a frozen picture count
     for little.
 
     Args:
@@ -92,12 +104,12 @@ def least_unrest(thumbs: Float32Array, times_s: Float64Array) -> float:
     flat = small.reshape(len(small), -1).astype(np.float64)
     flat = flat - flat.mean(axis=1, keepdims=True)
     flat = flat / np.maximum(flat.std(axis=1, keepdims=True), 1.0)
-    count = max(1, round(_REST_MEAN_S / step_s))
+    count = max(1, round(rest.mean_s / step_s))
     sums = np.cumsum(np.concatenate([np.zeros((1, flat.shape[1])), flat]), axis=0)
     smooth = (sums[count:] - sums[:-count]) / count
     starts_s = times_s[: len(smooth)]
     least = math.inf
-    for i, stop in enumerate(np.searchsorted(starts_s, starts_s + _REST_S)):
+    for i, stop in enumerate(np.searchsorted(starts_s, starts_s + rest.stretch_s)):
         if stop < len(smooth):
             least = min(least, float(np.sqrt(smooth[i : stop + 1].var(axis=0).mean())))
     return least

@@ -106,10 +106,11 @@ def test_a_quality_that_was_not_measured_is_no_pass(figure: str, code: str) -> N
 
 def test_a_picture_at_rest_is_frozen_under_noise_as_well_and_what_hardly_moves_is_too_still_to_judge() -> None:
     shipped = Policy.load(Settings().policy_path)
-    gates = {name: shipped.gate(name) for name in ("liveness_min_motion", "liveness_min_unrest")}
+    gates = {name: shipped.gate(name) for name in ("liveness_min_motion", "liveness_min_unrest", "liveness_min_brief_unrest")}
     assert codes(detector(**gates)(seen(frozen))) == ["frozen_clip"]
     assert codes(detector(**gates)(seen(still_noise))) == ["frozen_clip"]
-    assert codes(detector(**gates | {"liveness_min_unrest": 0.0})(seen(still_noise))) == ["face_too_still"]
+    open_gates = {"liveness_min_unrest": 0.0, "liveness_min_brief_unrest": 0.0}
+    assert codes(detector(**gates | open_gates)(seen(still_noise))) == ["face_too_still"]
 
 
 def test_a_photo_and_a_clip_without_a_face_are_answered_by_what_is_missing() -> None:

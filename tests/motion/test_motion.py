@@ -82,14 +82,14 @@ def test_a_photo_that_does_not_move_is_frozen_for_its_whole_length() -> None:
 
 @pytest.mark.parametrize("scene", [waved, still_noise, chewing])
 def test_a_sensors_noise_is_never_frozen_and_never_returns(scene: Scene) -> None:
-    frozen_s, _, returned = stream(scene)
+    frozen_s, _, _, returned = stream(scene)
     assert frozen_s < 2 / RATE_HZ
     assert returned.likeness < 0.65
 
 
 @pytest.mark.parametrize(("scene", "mirrored", "period_s"), [(looped, False, 30 / RATE_HZ), (turned, True, 35 / RATE_HZ)])
 def test_a_stream_that_repeats_brings_its_moments_back(scene: Scene, mirrored: bool, period_s: float) -> None:
-    frozen_s, _, returned = stream(scene)
+    frozen_s, _, _, returned = stream(scene)
     assert returned.likeness > 0.95
     assert returned.turned is mirrored
     assert returned.period_s / period_s == pytest.approx(round(returned.period_s / period_s))

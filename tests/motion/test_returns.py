@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from kyc_guard.motion.returns import best_return, least_unrest, longest_freeze_s
+from kyc_guard.motion.returns import BRIEF_REST, LONG_REST, best_return, least_unrest, longest_freeze_s
 from kyc_guard.types import Float32Array, Float64Array
 
 _RATES_HZ = (24.0, 25.0, 30.0)
@@ -67,16 +67,30 @@ def test_noise_and_exposure_made_up_for_a_frozen_picture_are_no_movement(rate_hz
     light = 1 + 0.05 * np.sin(2 * np.pi * times_s)[:, None, None]
     disguised = walk(rng, 1) * light + rng.normal(0, 0.3, (count, 32, 32))
     assert longest_freeze_s(np.asarray(disguised, np.float32), times_s) == 0.0
-    assert least_unrest(np.asarray(disguised, np.float32), times_s) < 0.009
+    assert least_unrest(np.asarray(disguised, np.float32), times_s, LONG_REST) < 0.009
     alive = walk(rng, count) + rng.normal(0, 0.3, (count, 32, 32))
-    assert least_unrest(np.asarray(alive, np.float32), times_s) > 0.05
+    assert least_unrest(np.asarray(alive, np.float32), times_s, LONG_REST) > 0.05
     # One still second and a half within four is enough to be noticed.
     alive[count // 2 :][: int(2.4 * rate_hz)] = disguised[: len(alive[count // 2 :][: int(2.4 * rate_hz)])]
-    assert least_unrest(np.asarray(alive, np.float32), times_s) < 0.009
+    assert least_unrest(np.asarray(alive, np.float32), times_s, LONG_REST) < 0.009
+
+
+@pytest.mark.parametrize("rate_hz", [15.0, 25.0])
+def test_a_stream_that_stops_a_second_before_its_end_is_at_rest_though_its_encoder_goes_on_repairing(rate_hz: float) -> None:
+    rng = np.random.default_rng(4)
+    count = int(3 * rate_hz)
+    times_s = np.arange(count) / rate_hz
+    stopped = walk(rng, count)
+    last = count - int(1.2 * rate_hz)
+    stopped[last:] = stopped[last]
+    stopped[last:] += np.cumsum(rng.normal(0, 0.02, stopped[last:].shape), axis=0)
+    assert least_unrest(stopped, times_s, LONG_REST) > 0.009
+    assert least_unrest(stopped, times_s, BRIEF_REST) < 0.005
+    assert least_unrest(walk(rng, count), times_s, BRIEF_REST) > 0.03
 
 
 def test_a_clip_too_short_to_rest_in_has_no_unrest() -> None:
     short = walk(np.random.default_rng(3), 20)
-    assert least_unrest(short, np.arange(20) / 15) == math.inf
-    assert least_unrest(short, np.zeros(20)) == math.inf
-    assert least_unrest(short[:1], np.zeros(1)) == math.inf
+    assert least_unrest(short, np.arange(20) / 15, LONG_REST) == math.inf
+    assert least_unrest(short, np.zeros(20), LONG_REST) == math.inf
+    assert least_unrest(short[:1], np.zeros(1), LONG_REST) == math.inf
