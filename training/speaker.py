@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime as ort
 import torch
+from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 from torch import Tensor, nn
 from torch.nn import functional
@@ -211,10 +212,10 @@ class Pairs(NamedTuple):
     """Likeness (cosine) of pairs of pieces, one heard as it is and one worn or not."""
 
     likeness: Float64Array
-    same: Any
-    """(N,) bool: one person's."""
-    home: Any
-    """(N,) bool: both from one source, so that the recording does not tell them apart."""
+    same: NDArray[np.bool_]
+    """(N,): one person's."""
+    home: NDArray[np.bool_]
+    """(N,): both from one source, so that the recording does not tell them apart."""
 
 
 def pairs_of(net: SpeakerNet, found: Sequence[Piece], config: Config, *, wear: bool) -> Pairs:
@@ -231,7 +232,7 @@ def pairs_of(net: SpeakerNet, found: Sequence[Piece], config: Config, *, wear: b
 
 
 def told_apart(pairs: Pairs, point: float) -> dict[str, Any]:
-    """Own pairs flagged and strangers' pairs let pass at a likeness, all strangers and those of one source; AUC of the latter too."""
+    """Pairs flagged at a likeness: a person's own, all strangers' and those of strangers from one source; AUC of these two against own."""
     out: dict[str, Any] = {"own": shares(-pairs.likeness[pairs.same], -point)}
     for name, strangers in (("strangers", ~pairs.same), ("strangers of one source", ~pairs.same & pairs.home)):
         own, apart = pairs.likeness[pairs.same], pairs.likeness[strangers]

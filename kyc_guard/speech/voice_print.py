@@ -11,6 +11,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d
 
 from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.runtime import Net
@@ -52,8 +54,8 @@ def spoken(audio: Float32Array, speech: Float32Array) -> Float32Array:
     active = np.repeat(speech > 0.5, 512)[: len(audio)]
     if not active.any():
         raise ValueError("no speech in it")
-    around = np.ones(2 * round(_AROUND_S * AUDIO_RATE_HZ) + 1)
-    return audio[: len(active)][np.convolve(active, around, "same") > 0.5]
+    kept: NDArray[np.bool_] = maximum_filter1d(active, 2 * round(_AROUND_S * AUDIO_RATE_HZ) + 1, mode="constant")
+    return audio[: len(active)][kept]
 
 
 def windows(voice: Float32Array) -> Float32Array:
