@@ -10,6 +10,7 @@ What is found there is a hint for a person and never touches the score.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -106,9 +107,9 @@ class FaceAttack:
         assert evidence.track is not None
         frames, faces = evidence.clip.frames_rgb, evidence.track.faces
         judged = [(frames[i], f) for i, f in enumerate(faces) if f is not None and not self._unfit(f)]
-        if not judged:
-            worst = next(f for f in faces if f is not None)
-            return abstain(self, *self._unfit(worst))
+        # Else whoever spoils all frames but one chooses the one that is judged.
+        if not judged or len(judged) < self.policy.gate("face_min_fit_share") * len(faces):
+            return abstain(self, *self._spoilt(faces, len(judged)))
         scores = self.score_faces(judged, looks="all" if len(judged) == 1 else "one")
         physical, digital = (float(np.mean([s.log_odds[k] for s in scores])) for k in range(2))
         kinds = np.mean([s.species for s in scores], axis=0)
@@ -192,6 +193,14 @@ class FaceAttack:
             if not probability < hint.review:
                 code, detail = PORTRAITS[medium]
                 yield Reason(code, detail)
+
+    def _spoilt(self, faces: Sequence[Face | None], fit: int) -> tuple[Reason, ...]:
+        """Why too few of these faces can be judged: of each fault the first one met, the commonest fault first."""
+        faults = [reason for face in faces if face is not None for reason in self._unfit(face)]
+        counts = Counter(reason.code for reason in faults)
+        first = {reason.code: reason for reason in reversed(faults)}
+        lost = [Reason("face_lost", f"a face fit to be judged in {fit} of {len(faces)} samples")] if None in faces else []
+        return (*(first[code] for code, _ in counts.most_common()), *lost)
 
     def _unfit(self, face: Face) -> tuple[Reason, ...]:
         """Why a face cannot be judged; the gates stand in policy.toml."""

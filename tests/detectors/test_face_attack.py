@@ -191,6 +191,18 @@ def test_frames_that_cannot_be_judged_are_left_out_and_counted() -> None:
     assert signal.score == pytest.approx(detector()(evidence(lit(1.0), lit(1.3))).score)
 
 
+def test_one_flattering_frame_does_not_stand_for_a_clip_that_hides_the_rest() -> None:
+    good = portrait()[1]
+    dark = replace(good, quality=replace(good.quality, brightness=5.0))
+    far = replace(good, quality=replace(good.quality, size_px=10.0))
+    shown = (lit(1.0),) * 6
+    hidden = detector(face_min_fit_share=0.33)(evidence(*shown, faces=(good, far, dark, dark, dark, None)))
+    assert hidden.score is None
+    assert codes(hidden) == ["face_too_dark", "face_too_small", "face_lost"]
+    half = detector(face_min_fit_share=0.33)(evidence(*shown, faces=(good, good, dark, dark, dark, None)))
+    assert half.score is not None
+
+
 def test_without_a_face_it_says_what_is_missing() -> None:
     nothing = replace(evidence(faces=(None,)), problems={Modality.FACE: Reason("no_face", "nobody there")})
     signal = detector()(nothing)
