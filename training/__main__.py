@@ -70,6 +70,8 @@ def train(
     from training.train import Config
     from training.train import train as run
 
+    if (exclude or pairs) and not name:
+        raise typer.BadParameter("a training other than the config's own needs a --name, or it would take the place of what ships")
     torch.set_num_threads(1)
     settings = replace(Config.load(config), exclude=tuple(exclude or ()))
     if pairs:
@@ -107,7 +109,7 @@ def ship(
         list[str] | None, typer.Option(help="view=run: which run of CACHE/runs to ship for a view, if not its own name.")
     ] = None,
 ) -> None:
-    """Export the nets, calibrate them together, and write weights/: ONNX files, manifest, thresholds, self-test."""
+    """Export the nets, calibrate them together, and write weights/: ONNX files, manifest, thresholds."""
     from training.ship import ship as run
 
     run(cache, dict(r.split("=", 1) for r in runs or ()))
@@ -182,6 +184,7 @@ def everything(data: Data = DATA, cache: Cache = CACHE) -> None:
     _side_by_side([["bank", "--cache", str(cache), *part] for part in both])
     _side_by_side([["train", str(CONFIGS / f"{view}.toml"), "--cache", str(cache)] for view in ("face", "patch")])
     _side_by_side([["ship", "--cache", str(cache)]])
+    subprocess.run([sys.executable, "-m", "training.document_portraits", "--cache", str(cache)], check=True)
 
 
 def _side_by_side(commands: list[list[str]]) -> None:

@@ -37,6 +37,7 @@ def build_bank(cache: Path, attacks: Sequence[Attack], *, variants: float, seed:
     bona_fide = [i for i, row in enumerate(store.rows) if not row.is_attack]
     donors = {split: [i for i in bona_fide if store.rows[i].split == split] for split in {r.split for r in store.rows}}
     turned = np.array([yaw(chip.landmarks_px) for chip in store])
+    people = np.array([f"{row.source}/{row.subject or row.path}" for row in store.rows])
     for kind, species in enumerate(SPECIES):
         if not any(a.species == species for a in attacks):
             continue
@@ -52,7 +53,7 @@ def build_bank(cache: Path, attacks: Sequence[Attack], *, variants: float, seed:
                 share = variants * (0.25 if row.path.startswith("clips/") else 1.0)
                 for _ in range(int(share + rng.random())):
                     attack = choices[rng.integers(len(choices))]
-                    made = simulate(attack, rng, store[i], store[_donor(rng, i, donors[row.split], turned)])
+                    made = simulate(attack, rng, store[i], store[_donor(rng, i, donors[row.split], turned, people)])
                     if made is not None:
                         square = _square(made.landmarks_px, row)
                         named = replace(row, label="attack", attack_type=species, attack=attack.name, held_out=attack.held_out)
@@ -83,9 +84,10 @@ def render_gallery(cache: Path, attacks: Sequence[Attack], out: Path, *, seed: i
     cv2.imwrite(str(out), sheet[..., ::-1])
 
 
-def _donor(rng: np.random.Generator, i: int, donors: Sequence[int], turned: NDArray[np.float64]) -> int:
-    """Of a few other faces the one turned most alike: a swap between unlike poses would be no swap."""
+def _donor(rng: np.random.Generator, i: int, donors: Sequence[int], turned: NDArray[np.float64], people: NDArray[np.str_]) -> int:
+    """Of a few faces of others the one turned most alike: a swap between unlike poses would be no swap, and one with oneself neither."""
     few = rng.choice(donors, DONOR_CHOICES)
+    few = few[people[few] != people[i]] if (people[few] != people[i]).any() else few
     return int(few[np.abs(turned[few] - turned[i]).argmin()])
 
 

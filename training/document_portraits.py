@@ -26,20 +26,22 @@ from PIL import Image
 
 from kyc_guard.attacks.optics import Rng, chance, jpeg, uniform
 from kyc_guard.calibration import Platt
-from kyc_guard.config import Settings
+from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.detectors.face_attack import KINDS, FaceAttack, FaceScore
 from kyc_guard.detectors.protocol import Bundle
+from kyc_guard.doctor import write_selftest
 from kyc_guard.documents.page import find_portrait
 from kyc_guard.faces import face_finder
 from kyc_guard.reports.metrics import auc, auc_interval
 from kyc_guard.types import Face, Float64Array, UInt8Array
+from kyc_guard.weights import Weights
 from training.chips import Chip, ChipStore
 from training.document_attacks import case, honest
 from training.document_pages import draw, holder, layout
 from training.documents import Config
 from training.fitting import logistic, shares
 from training.places import CACHE
-from training.thresholds import THRESHOLDS, write_table
+from training.thresholds import THRESHOLDS, nets_behind, write_table
 
 COMMAND = "python -m training.document_portraits"
 _REVIEW_BPCER = {"print": 0.002, "chip": 0.01}
@@ -225,7 +227,9 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="print what was measured and write nothing")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    bundle = Bundle.load(Settings())
+    settings = Settings()
+    # Not `Bundle.load`: that refuses the very tables that are about to be fitted to new nets.
+    bundle = Bundle(settings, Policy.load(settings.policy_path), Thresholds.load(THRESHOLDS), Weights(THRESHOLDS.parent))
     nets = FaceAttack.load(bundle)
     min_px = bundle.policy.gate("portrait_attack_min_px")
     config, stores = Config.load(), {name: ChipStore(args.cache / name) for name in ("real", "bank")}
@@ -247,6 +251,7 @@ def main() -> None:
             "calibration": {"slope": platt.slope, "offset": platt.offset},
             "points": {"review": point},
             "fitted_on": {"honest": honest_count, "attacks": len(known) - honest_count},
+            "nets": nets_behind(THRESHOLDS.parent / "manifest.toml", "face_attack"),
             "validation": {way: {name.replace(" ", "_"): reached[way][name] for name in ("honest", "all attacks")} for way in ways},
         }
         print(f"{medium}: {table['fitted_on']}, point {point:.3f}")
@@ -257,6 +262,8 @@ def main() -> None:
                 print(f"  {way:12} {name:40} {counts} auc {group.get('auc', np.nan):.3f} [{low:.3f}, {high:.3f}]")
         if not args.report:
             write_table(THRESHOLDS, f"face_attack_{medium}", table)
+    if not args.report:
+        print(f"{write_selftest(settings)}: written")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from kyc_guard.attacks.codec import any_codec
+from kyc_guard.attacks.optics import jpeg, live_capture
 from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.faces import square_crop
 from kyc_guard.faces.views import View
@@ -16,6 +18,8 @@ from kyc_guard.types import PHYSICAL, Float32Array, UInt8Array
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore
 
 _LOCAL = frozenset({"swap", "composite", "reenactment"})
+_REFILMED_ANYHOW = 0.2
+"""Of the share of pairs whose simulator has a camera, so often in all other pairs, both halves alike."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,9 +106,7 @@ def degrade(rgb: UInt8Array, rng: np.random.Generator, gentle_share: float) -> U
         noise = rng.normal(0, rng.uniform(1, 8), (side, side, 1 if rng.random() < 0.5 else 3)).astype(np.float32)
         rgb = np.clip(rgb + noise, 0, 255).astype(np.uint8)
     if rng.random() < (0.5 if gentle else 0.8):
-        kind, quality = (".webp", cv2.IMWRITE_WEBP_QUALITY) if rng.random() < 0.12 else (".jpg", cv2.IMWRITE_JPEG_QUALITY)
-        _, data = cv2.imencode(kind, rgb[:, :, ::-1], [quality, int(rng.uniform(75 if gentle else 35, 97))])
-        rgb = cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1]
+        rgb = jpeg(rgb, int(rng.integers(75, 97)), subsampled=rng.random() < 0.75) if gentle else any_codec(rng, rgb)
     if rng.random() < 0.1:
         rgb = rgb.copy()
         w, h = (int(side * rng.uniform(0.1, 0.4)) for _ in range(2))
@@ -137,7 +139,8 @@ class PairSampler:
     ``exclude`` names sources and simulators.
 
     The partner of a simulated attack is the very chip it was made from; of a real attack the same person's or source's
-    bona fide chip where there is one, so that identity and camera carry no label.
+    bona fide chip where there is one, so that identity and camera carry little of the label. In a quarter of the pairs, and where
+    there is no such chip, it is any bona fide chip: the nets must tell faces of different cameras apart too.
     """
 
     def __init__(
@@ -208,11 +211,32 @@ def _one_of(names: Sequence[str], sizes: Sequence[int], rng: np.random.Generator
     return names[rng.choice(len(names), p=weights / weights.sum())]
 
 
+def refilm_share(attack: ChipRow, refilm: float) -> float:
+    """How often a picture of this attack's pair goes through `live_capture`.
+
+    A simulated print, screen or mask was filmed by its simulator, its original never: without this the camera is the label.
+    """
+    return refilm if attack.attack and attack.attack_type in PHYSICAL else refilm * _REFILMED_ANYHOW
+
+
 def sample_of(
-    view: View, row: ChipRow, chip: Chip, jitter: Jitter, rng: np.random.Generator, *, map_side: int, gentle_share: float
+    view: View, row: ChipRow, chip: Chip, jitter: Jitter, rng: np.random.Generator, *, map_side: int, gentle_share: float, refilm: float
 ) -> Sample:
-    """One training sample; real local manipulations have no known mask, so their map target is NaN."""
-    rgb, mask = cut(view, row, chip, jitter, map_side)
+    """One training sample; real local manipulations have no known mask, so their map target is NaN.
+
+    Args:
+        refilm: how often the picture goes through one more camera, unless its simulator filmed it already.
+    """
+    filmed = bool(row.attack) and row.attack_type in PHYSICAL
+    camera = rng.spawn(1)[0]  # its own, so that halves that share their draws share them whether filmed or not
+    if not filmed and camera.random() < refilm:
+        # At twice the net's resolution for the whole face, which cameras film finer than it is judged.
+        fine = replace(view, side_px=2 * view.side_px) if view.scale else view
+        rgb, mask = cut(fine, row, chip, jitter, map_side)
+        rgb = live_capture(camera, rgb)
+        rgb = cv2.resize(rgb, (view.side_px, view.side_px), interpolation=cv2.INTER_AREA)
+    else:
+        rgb, mask = cut(view, row, chip, jitter, map_side)
     if row.is_attack and not row.attack and row.attack_type in _LOCAL:
         mask = np.full_like(mask, np.nan)
     species = CLASSES.index(row.attack_type if row.is_attack else "bona_fide")

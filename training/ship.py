@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kyc_guard.config import Settings
-from kyc_guard.doctor import write_selftest
 from kyc_guard.faces.views import VIEWS
 from training.calibrate import fit, table
 from training.chips import ChipStore
@@ -18,7 +16,7 @@ from training.evaluate import score_split, summary, views_of
 from training.export import export_onnx, quantise, sha256
 from training.models import AttackNet
 from training.places import CONFIGS
-from training.thresholds import THRESHOLDS, write_table
+from training.thresholds import THRESHOLDS, nets_behind, write_table
 from training.train import Config, trained
 
 WEIGHTS = THRESHOLDS.parent
@@ -30,7 +28,7 @@ more with five, by -.16 to .34 (patch) with none."""
 
 
 def ship(cache: Path, runs: dict[str, str]) -> None:
-    """Write face_attack_<view>.onnx (float and int8), their manifest entries, the [face_attack] thresholds and selftest.json.
+    """Write face_attack_<view>.onnx (float and int8), their manifest entries and the [face_attack] thresholds.
 
     Args:
         runs: view -> run folder under ``cache/runs``; a view's own name where it is not named.
@@ -57,7 +55,8 @@ def ship(cache: Path, runs: dict[str, str]) -> None:
     rows = next(iter(scored.values()))[0]
     logits = {name: values for name, (_, values) in scored.items()}
     calibration = fit(rows, logits, share)
-    write_table(THRESHOLDS, "face_attack", table(rows, calibration, logits, CONFIGS / "calibration.toml"))
+    points = table(rows, calibration, logits, CONFIGS / "calibration.toml")
+    write_table(THRESHOLDS, "face_attack", points | {"nets": nets_behind(WEIGHTS / "manifest.toml", "face_attack")})
     print(json.dumps(calibration.to_table(), indent=1))
     print(json.dumps({k: round(v, 4) for k, v in summary(rows, calibration.log_odds(logits).astype(np.float32)).items()}, indent=1))
-    print(f"{write_selftest(Settings())}: written")
+    print("Hints on portraits were fitted to the nets before these, so nothing loads until python -m training.document_portraits has run")

@@ -55,6 +55,12 @@ def write_table(path: Path, detector: str, table: Mapping[str, Any]) -> None:
             raise
 
 
+def nets_behind(manifest: Path, prefix: str) -> dict[str, str]:
+    """Model name -> sha256, as the manifest has them now, of those whose name begins so: what a table's ``nets`` ties it to."""
+    tables = tomllib.loads(manifest.read_text(encoding="utf-8"))
+    return {name: table["sha256"] for name, table in tables.items() if name.startswith(prefix)}
+
+
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     # The folder itself is the lock, so that no lock file ends in a wheel.

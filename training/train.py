@@ -14,7 +14,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -30,7 +30,7 @@ from kyc_guard.faces.views import VIEWS
 from kyc_guard.types import Float32Array
 from training.chips import ChipStore
 from training.models import AttackNet, Output, normalise
-from training.sampling import Jitter, PairSampler, Sample, sample_of
+from training.sampling import Jitter, PairSampler, Sample, refilm_share, sample_of
 
 CHECKPOINT_S = 180.0
 _AVERAGE = 0.998
@@ -57,6 +57,8 @@ class Config:
     species_weight: float
     seed: int
     gentle_share: float = 0.4
+    refilm: float = 0.0
+    """Share of bona fide partners of a simulated print, screen or mask that are filmed by a simulated camera as well."""
     species: tuple[str, ...] = ()
     """Attacks to learn; all when empty."""
     exclude: tuple[str, ...] = ()
@@ -111,11 +113,12 @@ def batches(config: Config, real: ChipStore, bank: ChipStore, first_seed: int) -
                 # Half the pairs also share every degradation, so that nothing but the attack tells the two apart.
                 seeds = rng.integers(2**32, size=2)
                 seeds[1] = seeds[0] if rng.random() < 0.5 else seeds[1]
-                for (row, chip), seed in zip(sampler.draw(rng), seeds, strict=True):
+                pair = sampler.draw(rng)
+                refilm = refilm_share(pair[1][0], config.refilm)
+                for (row, chip), seed in zip(pair, seeds, strict=True):
+                    own = np.random.default_rng(seed)
                     samples.append(
-                        sample_of(
-                            view, row, chip, jitter, np.random.default_rng(seed), map_side=config.map_side, gentle_share=config.gentle_share
-                        )
+                        sample_of(view, row, chip, jitter, own, map_side=config.map_side, gentle_share=config.gentle_share, refilm=refilm)
                     )
             batch = (
                 normalise(torch.from_numpy(np.stack([s.rgb for s in samples]))).contiguous(memory_format=torch.channels_last),
@@ -143,7 +146,11 @@ def batches(config: Config, real: ChipStore, bank: ChipStore, first_seed: int) -
 
 
 def train(config: Config, cache: Path, out: Path, *, resume: bool) -> AttackNet:
-    """Train through all cycles of ``config``, from ImageNet's weights or where an interrupted run stopped; returns the averaged net."""
+    """Train through all cycles of ``config``, from ImageNet's weights or where an interrupted run stopped; returns the averaged net.
+
+    Raises:
+        ValueError: ``out`` holds a run of another config: going on with it would pass one training off as the other.
+    """
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
     real, bank = ChipStore(cache / "real"), ChipStore(cache / "bank")
@@ -156,6 +163,8 @@ def train(config: Config, cache: Path, out: Path, *, resume: bool) -> AttackNet:
     state_path, step, spent_s = out / "checkpoint.pt", 0, 0.0
     if resume and state_path.exists():
         state = torch.load(state_path, weights_only=False)
+        if state["config"] != asdict(config):
+            raise ValueError(f"{state_path} is of another training ({state['config']}). Remedy: name this run otherwise, or --no-resume")
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
@@ -192,9 +201,9 @@ def train(config: Config, cache: Path, out: Path, *, resume: bool) -> AttackNet:
                 print(line, flush=True)
                 shown, losses = now, []
             if now - saved > CHECKPOINT_S:
-                _save(state_path, net, average, optimiser, step=step, spent_s=now - started)
+                _save(state_path, config, net, average, optimiser, step=step, spent_s=now - started)
                 saved = now
-    _save(state_path, net, average, optimiser, step=step, spent_s=time.monotonic() - started)
+    _save(state_path, config, net, average, optimiser, step=step, spent_s=time.monotonic() - started)
     final = cast("AttackNet", average.module).eval()
     final.load_state_dict(mean_of([torch.load(out / f"cycle_{k + 1}.pt", weights_only=True) for k in range(len(ends))]))
     torch.save(final.state_dict(), out / "net.pt")
@@ -215,11 +224,18 @@ def trained(run: Path, config: Config) -> AttackNet:
 
 
 def _save(
-    path: Path, net: torch.nn.Module, average: torch.nn.Module, optimiser: torch.optim.Optimizer, *, step: int, spent_s: float
+    path: Path,
+    config: Config,
+    net: torch.nn.Module,
+    average: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    *,
+    step: int,
+    spent_s: float,
 ) -> None:
     part = path.with_suffix(".part")
     state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-    torch.save({**state, "step": step, "spent_s": spent_s}, part)
+    torch.save({**state, "config": asdict(config), "step": step, "spent_s": spent_s}, part)
     part.replace(path)
 
 

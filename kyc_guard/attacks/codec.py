@@ -1,13 +1,16 @@
 """Codec chains: what files go through before they arrive. Not attacks: to be applied to bona fide and attacked pictures alike.
 
-They wear down moire and halftone as WebRTC and messengers do (FACTS A6 item 9), and no codec may become the label.
+They wear down moire and halftone as WebRTC and messengers do (FACTS A6 item 9), and no codec may become the label. Training applies
+them to both halves of a pair; none is reserved, VP9 and what robustness measures beyond their ranges is never trained on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 
@@ -17,10 +20,14 @@ from kyc_guard.types import UInt8Array
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One chain: (generator, (H, W, 3) uint8 RGB) -> a new array of the same shape; same seed, same bytes."""
+    """One chain: (generator, (H, W, 3) uint8 RGB) -> a new array of the same shape; same seed, same bytes.
+
+    Attributes:
+        share: how often uploads come through it, relative to the others.
+    """
 
     name: str
-    held_out: bool
+    share: float
     apply: Callable[[Rng, UInt8Array], UInt8Array]
 
 
@@ -71,10 +78,34 @@ def low_chroma(rng: Rng, image_rgb: UInt8Array) -> UInt8Array:
     return jpeg(cv2.cvtColor(cv2.merge([soft, *planes]), cv2.COLOR_YCrCb2RGB), int(rng.integers(45, 90)))
 
 
+def video(rng: Rng, image_rgb: UInt8Array) -> UInt8Array:
+    """A frame of a clip or call: H.264 by x264, crf 17..36, the first, second or third picture of a still scene."""
+    height, width = image_rgb.shape[:2]
+    even = cv2.copyMakeBorder(image_rgb, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.height, encoder.width = even.shape[:2]
+    encoder.pix_fmt, encoder.time_base, encoder.thread_count = "yuv420p", Fraction(1, 25), 1
+    encoder.options = {"crf": str(int(rng.integers(17, 37))), "preset": "veryfast", "tune": "zerolatency", "mbtree": "0"}
+    count = int(rng.integers(1, 4))
+    packets = [packet for _ in range(count) for packet in encoder.encode(av.VideoFrame.from_ndarray(even, format="rgb24"))]
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    frames = [frame for packet in (*packets, *encoder.encode(None), None) for frame in decoder.decode(packet)]
+    decoded: UInt8Array = frames[-1].to_ndarray(format="rgb24")
+    return np.ascontiguousarray(decoded[:height, :width])
+
+
 CODECS = (
-    Codec("jpeg", held_out=False, apply=jpeg_once),
-    Codec("jpeg_twice", held_out=False, apply=jpeg_twice),
-    Codec("rescaled", held_out=False, apply=rescaled),
-    Codec("low_chroma", held_out=False, apply=low_chroma),
-    Codec("webp", held_out=True, apply=webp_once),
+    Codec("jpeg", share=0.45, apply=jpeg_once),
+    Codec("jpeg_twice", share=0.12, apply=jpeg_twice),
+    Codec("rescaled", share=0.05, apply=rescaled),
+    Codec("low_chroma", share=0.05, apply=low_chroma),
+    Codec("webp", share=0.05, apply=webp_once),
+    Codec("video", share=0.28, apply=video),
 )
+
+
+def any_codec(rng: Rng, image_rgb: UInt8Array) -> UInt8Array:
+    """One of `CODECS` by its share."""
+    shares = np.array([codec.share for codec in CODECS])
+    return CODECS[int(rng.choice(len(CODECS), p=shares / shares.sum()))].apply(rng, image_rgb)

@@ -25,11 +25,16 @@ class Bundle:
 
     @classmethod
     def load(cls, settings: Settings) -> Bundle:
-        """Raises ConfigError when an operator's thresholds were calibrated for other models."""
+        """Raises ConfigError when thresholds were set for other models, all of them by an operator or one detector's by training."""
         thresholds, weights = Thresholds.load(settings.thresholds_path), Weights(settings.weights_dir)
         models = thresholds.table("calibrated").get("models")
         if models is not None and models != {name: weights.get(name).sha256 for name in weights.names()}:
             raise ConfigError(f"{thresholds.path}: was calibrated for other models. Remedy: run kyc-guard calibrate with the present ones")
+        for detector in thresholds.tables:
+            table = thresholds.table(detector)
+            for name, sha256 in table.get("nets", {}).items():
+                if not weights.has(name) or weights.get(name).sha256 != sha256:
+                    raise ConfigError(f"{thresholds.path}: [{detector}] was set for another {name}. Remedy: run {table.get('command')}")
         return cls(settings=settings, policy=Policy.load(settings.policy_path), thresholds=thresholds, weights=weights)
 
     def net(self, name: str) -> Net:

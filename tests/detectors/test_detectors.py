@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import av
@@ -26,13 +27,16 @@ from talking import babble, speaking
 
 from kyc_guard.config import Limits, Policy, Sampling, Settings, Thresholds
 from kyc_guard.detectors import DETECTORS
-from kyc_guard.detectors.protocol import Detector
+from kyc_guard.detectors.protocol import Bundle, Detector
 from kyc_guard.documents.page import with_documents
 from kyc_guard.documents.specimen import Holder, render
+from kyc_guard.errors import ConfigError
 from kyc_guard.faces import track_faces
+from kyc_guard.faces.views import VIEWS
 from kyc_guard.media import read_clip
 from kyc_guard.media.encode import mp4
 from kyc_guard.submission import Challenge, Submission
+from kyc_guard.toml_text import toml_text
 from kyc_guard.types import Evidence, FaceTrack, Float32Array, Modality, Outcome, Signal, UInt8Array
 from kyc_guard.weights import Weights
 
@@ -293,6 +297,19 @@ def test_every_model_it_loads_is_shipped_with_a_card(kind: type[Detector]) -> No
         weight = weights.get(model)
         assert weight.card.is_file(), f"{weight.card} is missing"
         assert weight.card.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("detector", ["face_attack", "face_attack_print", "face_attack_chip"])
+def test_points_set_for_other_nets_are_refused(detector: str, tmp_path: Path) -> None:
+    settings = Settings()
+    shipped = Thresholds.load(settings.thresholds_path)
+    nets = shipped.table(detector)["nets"]
+    assert {f"face_attack_{view}" for view in VIEWS} <= nets.keys()
+    other = {**shipped.tables, detector: {**shipped.table(detector), "nets": {**nets, "face_attack_face": "0" * 64}}}
+    path = tmp_path / "thresholds.toml"
+    path.write_text(toml_text(other), encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"\[{detector}\] was set for another face_attack_face"):
+        Bundle.load(settings.model_copy(update={"thresholds_path": path}))
 
 
 def test_names_tell_detectors_apart() -> None:

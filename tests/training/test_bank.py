@@ -84,6 +84,14 @@ def test_donors_come_from_the_same_split(cache: Path) -> None:
     assert all(own == donor for own, donor in made)
 
 
+def test_nobody_lends_a_face_to_himself(cache: Path) -> None:
+    build_bank(cache, MADE, variants=1.0)
+    real, store = ChipStore(cache / "real"), ChipStore(cache / "bank")
+    person = {chip.image_rgb.tobytes(): r.subject for r, chip in zip(real.rows, real, strict=True) if not r.is_attack}
+    made = [(r.subject, person[store[i].image_rgb.tobytes()]) for i, r in enumerate(store.rows) if r.attack_type == "swap"]
+    assert all(own != donor for own, donor in made)
+
+
 def test_the_frames_of_a_clip_get_a_quarter_of_a_pictures_share(tmp_path: Path) -> None:
     writer = ChipWriter(tmp_path / "real", "a")
     for i in range(80):

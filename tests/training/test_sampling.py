@@ -15,15 +15,15 @@ from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.faces.views import FACE, PATCH, View
 from kyc_guard.types import PHYSICAL, SPECIES
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore, ChipWriter
-from training.sampling import STILL, Jitter, PairSampler, Sample, cut, degrade, sample_of
+from training.sampling import STILL, Jitter, PairSampler, Sample, cut, degrade, refilm_share, sample_of
 
 pytestmark = pytest.mark.torch
 
 both_views = pytest.mark.parametrize("view", [FACE, PATCH], ids=lambda v: v.name)
 
 
-def sample(one: tuple[ChipRow, Chip], view: View = PATCH, jitter: Jitter = STILL, seed: int = 0) -> Sample:
-    return sample_of(view, *one, jitter, np.random.default_rng(seed), map_side=8, gentle_share=0.5)
+def sample(one: tuple[ChipRow, Chip], view: View = PATCH, jitter: Jitter = STILL, seed: int = 0, refilm: float = 0.0) -> Sample:
+    return sample_of(view, *one, jitter, np.random.default_rng(seed), map_side=8, gentle_share=0.5, refilm=refilm)
 
 
 # ---- geometry
@@ -102,6 +102,22 @@ def test_gentle_samples_keep_more_of_the_fine_structure() -> None:
         return float(np.mean([cv2.Laplacian(d[:, :, 1], cv2.CV_32F).std() for d in degraded]))
 
     assert sharpness(1.0) > 1.15 * sharpness(0.0)
+
+
+@both_views
+def test_a_camera_films_what_no_simulator_filmed_and_nothing_twice(view: View) -> None:
+    image = blotches(0)
+    for one, filmed in (((row(), chip(image)), True), ((attack("swap", attack="swap_alpha"), chip(image)), True),
+                        ((attack("print"), chip(image)), True), ((attack("print", attack="print_photo"), chip(image)), False)):  # fmt: skip
+        plain, seen, again = (sample(one, view, seed=3, refilm=share) for share in (0.0, 1.0, 1.0))
+        assert np.array_equal(plain.rgb, seen.rgb) != filmed
+        assert np.array_equal(seen.rgb, again.rgb)
+        assert seen.rgb.shape == plain.rgb.shape
+
+
+def test_originals_of_simulated_prints_and_screens_are_filmed_more_often_than_others() -> None:
+    assert refilm_share(attack("print", attack="print_photo"), 0.6) == 0.6
+    assert 0 < refilm_share(attack("print"), 0.6) == refilm_share(attack("swap", attack="swap_alpha"), 0.6) < 0.6
 
 
 # ---- labels

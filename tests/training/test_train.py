@@ -129,6 +129,13 @@ def test_an_interrupted_run_goes_on_at_its_last_checkpoint_and_ends_at_the_same_
     assert all(torch.equal(v, saved[k]) for k, v in torch.load(cache / "run" / "net.pt", weights_only=True).items())
 
 
+def test_a_run_of_another_config_is_not_gone_on_with(cache: Path) -> None:
+    short = replace(CONFIG, cycles=(Cycle(8, 0.01),))
+    train(short, cache, cache / "run", resume=True)
+    with pytest.raises(ValueError, match="another training"):
+        train(replace(short, exclude=("here",)), cache, cache / "run", resume=True)
+
+
 def test_the_learning_rate_warms_up_falls_and_starts_again_with_each_cycle() -> None:
     config = replace(CONFIG, cycles=(Cycle(4_000, 0.01), Cycle(2_000, 0.005)))
     rates = [config.lr_at(step) for step in range(1_501)]
