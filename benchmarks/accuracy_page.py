@@ -80,8 +80,8 @@ def _left_out(left_out: Mapping[str, Any]) -> str:
     text += table(("source", "nets", "against", "attacks", "bona fides", "AUC"), rows)
     if left_out["omitted"]:
         text += "Sources with attacks that have no figure:\n\n"
-        rows = ((name, s["n_attack"], s["n_bona_fide"], s["why"]) for name, s in sorted(left_out["omitted"].items()))
-        text += table(("source", "attacks", "bona fides", "why"), rows)
+        without = ((name, s["n_attack"], s["n_bona_fide"], s["why"]) for name, s in sorted(left_out["omitted"].items()))
+        text += table(("source", "attacks", "bona fides", "why"), without)
     return text
 
 

@@ -95,7 +95,7 @@ def test_every_reserved_simulator_and_no_other_is_tried_on_every_face(rows: list
 
 def test_the_figures_of_reserved_simulators(rows: list[Presentation]) -> None:
     count = len(simulated.RESERVED)
-    judged = [
+    judged: list[tuple[simulated.Subject, list[float | None]]] = [
         (simulated.Subject(rows[0], None, None, 0), [0.2, 0.6, *[0.25] * count]),  # type: ignore[arg-type]
         (simulated.Subject(rows[1], None, None, 1), [0.3, 0.4, None, *[1.0] * (count - 1)]),  # type: ignore[arg-type]
     ]
@@ -206,10 +206,11 @@ def test_a_detector_that_lives_by_colour_flips_on_the_wrong_order_and_on_nothing
 def test_silence_is_counted_apart_from_flips() -> None:
     names = len(robustness.NAMES)
     attack, live = row("a", "cam", "attack"), row("b", "cam")
+    differs = (True,) * names
     judged = [
-        (attack, robustness.Trials(0.9, (0.4, None, *[0.9] * (names - 2)), 0.9)),
-        (live, robustness.Trials(0.1, (0.2, 0.6, *[0.1] * (names - 2)), 0.1)),
-        (live, robustness.Trials(None, (0.9,) * names, 0.1)),
+        (attack, robustness.Trials(0.9, (0.4, None, *[0.9] * (names - 2)), 0.9, differs)),
+        (live, robustness.Trials(0.1, (0.2, 0.6, *[0.1] * (names - 2)), 0.1, differs)),
+        (live, robustness.Trials(None, (0.9,) * names, 0.1, differs)),
     ]
     found = robustness.figures(judged, "review", 0.5)
     first, second = found["transforms"][:2]
@@ -220,12 +221,53 @@ def test_silence_is_counted_apart_from_flips() -> None:
     assert first["drift_mean"] == pytest.approx(sum(moves) / 2)
 
 
+def test_pictures_that_were_left_as_they_are_thin_no_flip_rate() -> None:
+    names = len(robustness.NAMES)
+    flips, stays = (0.1, *[0.9] * (names - 1)), (0.9,) * names
+    judged = [
+        (row("a", "cam", "attack"), robustness.Trials(0.9, flips, 0.9, (True,) * names)),
+        *[(row("b", "cam", "attack"), robustness.Trials(0.9, stays, 0.9, (False,) * names))] * 3,
+    ]
+    first = robustness.figures(judged, "review", 0.5)["transforms"][0]
+    assert (first["pictures"], first["changed"]) == (4, 1)
+    assert first["flipped"] == first["attacks_let_pass"] == Rate.of(1, 1)
+
+
+@pytest.mark.parametrize("amount", [0.05, 0.10, 0.20])
+@pytest.mark.parametrize("margin", [1.0, 0.1, 0.0, -0.3])
+def test_an_upload_is_always_cut_and_the_face_by_no_more_than_the_jitter(portrait: Any, face: Face, amount: float, margin: float) -> None:
+    """Also one that comes as tight as an aligned face, or tighter."""
+    (cx, cy), side = face_square(face)
+    half, (height, width) = side * (0.5 + margin), portrait.shape[:2]
+    x0, y0, x1, y1 = max(0, round(cx - half)), max(0, round(cy - half)), min(width, round(cx + half)), min(height, round(cy + half))
+    # Every pixel says where it was.
+    where = np.stack([*np.indices(portrait.shape[:2]), np.zeros(portrait.shape[:2], int)], axis=2)
+    tight = where[y0:y1, x0:x1]
+    shifted = replace(face, box_xyxy=(face.box_xyxy - np.array([x0, y0, x0, y0])).astype(np.float32))
+    crop = next(t for t in TRANSFORMS if (t.family, t.strength) == ("upload crop", f"±{100 * amount:.0f} %"))
+    middles = set()
+    for seed in range(20):
+        cut: Any = crop.apply(np.random.default_rng(seed), tight, shifted)
+        (top, left), (bottom, right) = cut[0, 0, :2], cut[-1, -1, :2]
+        middles.add((top + bottom, left + right))
+        for kept, given, inside in (
+            (top, y0, cy - side / 2),
+            (left, x0, cx - side / 2),
+            (-bottom, -y1 + 1, -cy - side / 2),
+            (-right, -x1 + 1, -cx - side / 2),
+        ):
+            assert kept > given, "every edge goes"
+            assert kept <= max(inside + amount * side, given) + 1.5, "the face's square is kept but for the jitter"
+    if margin >= 0:  # of a face that is cut off already hardly more may go
+        assert len(middles) > 5, "not always about the same middle"
+
+
 def test_the_page_and_the_goals_of_robustness() -> None:
     from benchmarks.record import plain
 
     names = len(robustness.NAMES)
-    judged = [(row("a", "cam", "attack"), robustness.Trials(0.9, (0.9,) * names, 0.9))]
+    judged = [(row("a", "cam", "attack"), robustness.Trials(0.9, (0.9,) * names, 0.9, (True,) * names))]
     found = plain({"command": "c", "about": {"split": "s", "manifest": "m"}, **robustness.figures(judged, "review", 0.5)})
     found["goals"] = [g.to_json() for g in robustness.goals(found)]
     assert [g["met"] for g in found["goals"]] == [True, True]
-    assert "| JPEG | 70 | 0.00 (0.00) | 0.0 % [0.0, 97.5] 0/1 |" in robustness.page(found)
+    assert "| JPEG | 70 | 1/1 | 0.00 (0.00) | 0.0 % [0.0, 97.5] 0/1 |" in robustness.page(found)
