@@ -1,7 +1,8 @@
-"""How well attacks and people are told apart: per species and source, on reserved simulators, on live pairs.
+"""How well face_attack tells attacks from people: per species and source, at every operating point, on reserved simulators, on live pairs.
 
     python -m benchmarks.accuracy [--manifest ../shared/data/manifest.csv] [--split validation] [--scores DIR]
 
+The score is face_attack's alone: of a clip the fused one is half liveness's, of a photo it is not, so the two would not compare.
 Writes ``results/accuracy.json``, ``accuracy.md`` and three plots. Scores come from ``kyc-guard evaluate``, of which DIR keeps the
 output: a finished run of the same models is only read, an interrupted one is gone on with.
 """
@@ -9,35 +10,32 @@ output: a finished run of the same models is only read, an interrupted one is go
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from benchmarks import figures, plots, simulated
+from benchmarks import as_frames, plots, simulated
 from benchmarks.accuracy_page import page
+from benchmarks.accuracy_tables import ALL, DETECTOR, OWN, alone, tables
+from benchmarks.left_out import FOLD, SHIPPED, leave_one_source_out
 from benchmarks.record import RESULTS, Goal, plain, save
-from benchmarks.shipped import LoadVerifier, default_point
+from benchmarks.shipped import LoadVerifier, all_points, default_point
 from kyc_guard import evaluate
 from kyc_guard.cli import reporting
 from kyc_guard.config import Settings
 from kyc_guard.evaluate import Scorer
 from kyc_guard.pipeline import Verifier
 from kyc_guard.progress import bar
-from kyc_guard.reports import metrics
+from kyc_guard.reports.evaluation import confusion
 from kyc_guard.reports.labelled import read_manifest, read_scores
 from kyc_guard.reports.presentations import Presentation, Score, Table
-from kyc_guard.types import DIGITAL, PHYSICAL
 from kyc_guard.whole_file import write_whole
 
 MANIFEST = Path(__file__).resolve().parents[2] / "shared" / "data" / "manifest.csv"
 SCORES = Path("out") / "accuracy"
-OWN, ALL = "bona fides of the same sources", "all bona fides"
 LIVE_PAIRS = "deepfacelive_pairs"
 ENOUGH = 20
 """Bona fides a source needs for its own refusal rate to be held against a goal."""
@@ -52,6 +50,7 @@ def main(
     scores: Annotated[Path, typer.Option(help="Folder of the evaluation run: made, gone on with, or only read.")] = SCORES,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
     faces: Annotated[int, typer.Option(help="Bona fide faces for the reserved simulators; 0 leaves them out.")] = 100,
+    frames: Annotated[bool, typer.Option(help="Judge the pictures once more by a clip's looks.")] = True,
     workers: Annotated[int | None, typer.Option(help="Worker processes; one a core unless given.")] = None,
 ) -> None:
     """Measure accuracy on a labelled manifest."""
@@ -65,8 +64,10 @@ def main(
         settings=settings,
         scorer=Scorer.from_settings(settings),
         make=LoadVerifier(settings),
+        points=all_points(settings),
         point=default_point(settings)[0],
         faces=faces,
+        frames=frames,
         workers=workers,
     )
     typer.echo(page(found))
@@ -81,12 +82,17 @@ def run(
     settings: Settings,
     scorer: Scorer,
     make: Callable[[], Verifier],
+    points: Mapping[str, float],
     point: str,
     faces: int,
+    frames: bool,
     root: Path | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
     """Score what is not scored yet, work out the figures, write them into ``out``; see `main`.
+
+    Args:
+        points: every operating point of face_attack by name, used or not; those policy.toml uses are ``scorer.points``.
 
     Raises:
         InputError: the manifest cannot be used, or ``scores`` holds the run of other models.
@@ -94,23 +100,25 @@ def run(
     begun = (scores / "scores.csv").exists()
     report = evaluate.run(manifest, scores, root=root, split=split, scorer=scorer, workers=workers, resume=begun, progress=bar)
     rows = list(read_manifest(manifest, root or manifest.parent, split))
-    judged = [score for _, score in read_scores(scores / "scores.csv")]
-    points = dict(scorer.points)
+    fused = [score for _, score in read_scores(scores / "scores.csv")]
+    judged = alone(fused, scorer.detectors)
+    used = dict(scorer.points)
     data = holdings(manifest)
     trained_on = {d["source"] for d in data if d["split"] == "train"}
+    table = Table.of(rows, judged)
     found: dict[str, Any] = {
         "command": "python -m benchmarks.accuracy",
         "about": report["about"],
         "default_point": point,
         "data": data,
         "counts": report["counts"],
-        "operating_points": report["operating_points"],
-        "non_response": report["non_response"],
-        "reliability": report["reliability"],
-        **_tables(Table.of(rows, judged), points, point, frozenset({r.source for r in rows} - trained_on)),
-        "live_pairs": live_pairs(rows, judged, scorer.detectors),
-        "reserved_simulators": simulated.figures(simulated.run(rows, make, settings, count=faces, workers=workers), points),
-        "leave_one_source_out": leave_one_source_out(out / "loso.json"),
+        "operating_points": {name: {"threshold": threshold} for name, threshold in points.items()},
+        **tables(table, points, used, point, frozenset({r.source for r in rows} - trained_on)),
+        "species_named": confusion(table, used),
+        "as_frames": as_frames.tables(as_frames.run(rows, judged, make, settings, workers=workers), used) if frames else [],
+        "live_pairs": live_pairs(rows, fused, scorer.detectors),
+        "reserved_simulators": simulated.figures(simulated.run(rows, make, settings, count=faces, workers=workers), used),
+        "leave_one_source_out": leave_one_source_out(out / "loso.json", data),
     }
     found = plain(found)
     found["goals"] = [goal.to_json() for goal in goals(found)]
@@ -126,46 +134,6 @@ def holdings(manifest: Path) -> list[dict[str, Any]]:
     with manifest.open(encoding="utf-8-sig", newline="") as file:
         rows = Counter((r.get("split", ""), r.get("source", ""), r["label"], r.get("attack_type", "")) for r in csv.DictReader(file))
     return [dict(zip(("split", "source", "label", "species", "n"), (*key, n), strict=True)) for key, n in sorted(rows.items())]
-
-
-def _tables(everything: Table, points: dict[str, float], point: str, unseen: frozenset[str]) -> dict[str, Any]:
-    """Families, species, sources and groups; ``unseen`` are the sources nothing was trained on."""
-
-    def among(column: NDArray[np.str_], names: frozenset[str] | set[str]) -> NDArray[np.bool_]:
-        return np.isin(column, sorted(names))
-
-    def against(attacks: NDArray[np.bool_], bona_fides: NDArray[np.bool_]) -> dict[str, Any]:
-        return figures.separation(everything.where(attacks | bona_fides), points)
-
-    def beside(mine: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return among(everything.source, set(everything.source[mine].tolist()))
-
-    attack, bona_fide = everything.is_attack, ~everything.is_attack
-    families, species, sources = [], [], []
-    for name, kinds in (("physical", PHYSICAL), ("digital", DIGITAL)):
-        mine = attack & among(everything.species, kinds)
-        new = mine & among(everything.source, unseen)
-        families += [
-            {"name": name, "against": OWN, **against(mine, bona_fide & beside(mine))},
-            {"name": name, "against": ALL, **against(mine, bona_fide)},
-            {"name": f"{name}, sources not trained on", "against": ALL, **against(new, bona_fide)},
-        ]
-    for name in np.unique(everything.species[attack]).tolist():
-        mine = attack & (everything.species == name)
-        own = figures.separation(everything.where(mine | (bona_fide & beside(mine))), {})
-        species.append({"species": name, **against(mine, bona_fide), "auc_same_sources": own["auc"]})
-    for name in np.unique(everything.source).tolist():
-        mine = everything.source == name
-        sources.append({"source": name, "trained_on": name not in unseen, **against(attack & mine, bona_fide & mine)})
-    new_faces = everything.where(bona_fide & among(everything.source, unseen))
-    return {
-        "families": families,
-        "species": species,
-        "sources": sources,
-        "mean_auc_over_sources": figures.mean_of([s["auc"]["value"] for s in sources if s["auc"]]),
-        "bona_fides_of_unseen_sources": metrics.bpcer(new_faces.bona_fide, points[point]),
-        "groups": figures.differentials(everything, points[point]),
-    }
 
 
 def live_pairs(rows: Sequence[Presentation], scores: Sequence[Score], detectors: Sequence[str]) -> list[dict[str, Any]]:
@@ -191,31 +159,16 @@ def _column(score: Score, name: str, detectors: Sequence[str]) -> float | None:
     return score.score if name == "score" else score.detectors[detectors.index(name)]
 
 
-def leave_one_source_out(path: Path) -> dict[str, Any] | None:
-    """What training wrote of nets that never saw one source: {source: {auc, ci, n_attack, n_bona_fide}}, and the mean."""
-    if not path.is_file():
-        return None
-    sources = {}
-    for name, s in json.loads(path.read_text(encoding="utf-8")).items():
-        low, high = s["ci"] or (None, None)
-        sources[name] = {
-            "n_attack": s["n_attack"],
-            "n_bona_fide": s["n_bona_fide"],
-            "estimate": {"value": s["auc"], "low": low, "high": high},
-        }
-    return {"sources": sources, "mean_auc": figures.mean_of([s["estimate"]["value"] for s in sources.values()])}
-
-
 def goals(found: dict[str, Any]) -> list[Goal]:
     """What issue 3 asks for."""
     point = found["default_point"]
     family = {(f["name"], f["against"]): f for f in found["families"]}
     physical = family["physical", OWN]
     fakes = family["digital, sources not trained on", ALL]
-    reserved = {p["name"]: p for p in found["reserved_simulators"]["pooled"]}
-    ranked = [pair["score"]["ranked"] for pair in found["live_pairs"]]
+    reserved = {(p["name"], p["against"]): p for p in found["reserved_simulators"]["pooled"]}
+    ranked = [pair[DETECTOR]["ranked"] for pair in found["live_pairs"]]
     refused = [s["points"][point]["bpcer"] for s in found["sources"] if s["bona_fides"] >= ENOUGH]
-    left_out = found["leave_one_source_out"]
+    means = (found["leave_one_source_out"] or {"means": {}})["means"]
 
     def value(estimate: Any) -> float | None:
         return estimate["value"] if estimate else None
@@ -223,8 +176,9 @@ def goals(found: dict[str, Any]) -> list[Goal]:
     return [
         Goal("physical attacks pooled: AUC", value(physical["auc"]), 0.99, at_least=True),
         Goal("physical attacks pooled: BPCER at APCER 5 %", value(physical["bpcer_at_apcer"]["BPCER20"]), 0.05, at_least=False),
-        Goal("leave one source out: mean AUC", left_out["mean_auc"] if left_out else None, 0.95, at_least=True),
-        Goal("digital attacks of reserved simulators: AUC", value(reserved["digital"]["auc"]), 0.93, at_least=True),
+        Goal("leave one source out, short trainings: mean AUC", means.get(FOLD), 0.95, at_least=True),
+        Goal("leave one source out, shipped nets on sources they never had: mean AUC", means.get(SHIPPED), 0.95, at_least=True),
+        Goal("digital attacks of reserved simulators: AUC", value(reserved["digital", simulated.PLAIN]["auc"]), 0.93, at_least=True),
         Goal("digital attacks of sources not trained on: AUC", value(fakes["auc"]), 0.88, at_least=True),
         Goal("live swaps above their own originals", sum(r is True for r in ranked) / len(ranked) if ranked else None, 1.0, at_least=True),
         Goal(

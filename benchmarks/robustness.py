@@ -50,6 +50,8 @@ class Trials:
     """After each of `NAMES`."""
     plain_box: float | None
     """As it is, judged at the box that was found: what a moved box is compared with."""
+    differs: tuple[bool, ...]
+    """Whether each of `NAMES` changed the picture, or where it is looked at, at all."""
 
 
 @reporting(as_json=False)
@@ -95,11 +97,15 @@ class Shaker:
                 return None
             picture, face = found
             rngs = [np.random.default_rng([5, *row.path.encode(), i]) for i in range(len(NAMES))]
-            changed: list[float | None] = [
-                verifier.attack_score(t.apply(rng, picture, face), row.path).score for t, rng in zip(TRANSFORMS, rngs, strict=False)
-            ]
+            changed: list[float | None] = []
+            differs = []
+            for transform, rng in zip(TRANSFORMS, rngs, strict=False):
+                after = transform.apply(rng, picture, face)
+                changed.append(verifier.attack_score(after, row.path).score)
+                differs.append(not np.array_equal(after, picture))
             changed += [at_box(picture, moved(rng, face, a)) for a, rng in zip(JITTERS, rngs[len(TRANSFORMS) :], strict=True)]
-            return Trials(verifier.attack_score(picture, row.path).score, tuple(changed), at_box(picture, face))
+            differs += [True] * len(JITTERS)
+            return Trials(verifier.attack_score(picture, row.path).score, tuple(changed), at_box(picture, face), tuple(differs))
 
         return work
 
@@ -125,7 +131,7 @@ def run(
 
 
 def figures(judged: Sequence[tuple[Presentation, Trials]], point: str, threshold: float) -> dict[str, Any]:
-    """Drift and flips of every transform over the pictures that have a score before and after it."""
+    """Drift and flips of every transform over the pictures that it changed and that have a score before and after it."""
     return {
         "default_point": point,
         "threshold": threshold,
@@ -138,17 +144,20 @@ def figures(judged: Sequence[tuple[Presentation, Trials]], point: str, threshold
 
 def _figures_of(judged: Sequence[tuple[Presentation, Trials]], place: int, threshold: float) -> dict[str, Any]:
     family, strength = NAMES[place]
-    befores = [(row, t.plain_box if family == "face box" else t.plain, t.changed[place]) for row, t in judged]
-    asked = [(row, before, after) for row, before, after in befores if before is not None]
-    pairs = [(row, before, after) for row, before, after in asked if after is not None]
+    befores = [(row, t, t.plain_box if family == "face box" else t.plain, t.changed[place]) for row, t in judged]
+    asked = [(row, t, before, after) for row, t, before, after in befores if before is not None]
+    heard = [(row, t, before, after) for row, t, before, after in asked if after is not None]
+    # A picture that a transform left as it was cannot flip, and would only thin the rate.
+    pairs = [(row, before, after) for row, t, before, after in heard if t.differs[place]]
     drift = np.array([abs(log_odds(after) - log_odds(before)) for _, before, after in pairs])
     caught = [after for row, before, after in pairs if row.label == "attack" and before >= threshold]
     passed = [after for row, before, after in pairs if row.label == "bona_fide" and before < threshold]
     return {
         "family": family,
         "strength": strength,
-        "pictures": len(pairs),
-        "no_response": Rate.of(len(asked) - len(pairs), len(asked)),
+        "pictures": len(heard),
+        "changed": len(pairs),
+        "no_response": Rate.of(len(asked) - len(heard), len(asked)),
         "drift_mean": float(drift.mean()) if drift.size else None,
         "drift_p95": float(np.quantile(drift, 0.95)) if drift.size else None,
         "flipped": Rate.of(sum((before >= threshold) != (after >= threshold) for _, before, after in pairs), len(pairs)),
@@ -180,18 +189,29 @@ def page(found: Mapping[str, Any]) -> str:
         (
             t["family"],
             t["strength"],
+            f"{t['changed']}/{t['pictures']}",
             f"{number(t['drift_mean'], 2)} ({number(t['drift_p95'], 2)})",
             *(share(t[k]) for k in ("flipped", "attacks_let_pass", "bona_fides_refused", "no_response")),
         )
         for t in found["transforms"]
     )
-    header = ("transform", "strength", "drift, log-odds: mean (95 %)", "flipped", "attacks let pass", "bona fides refused", "no response")
+    header = (
+        "transform",
+        "strength",
+        "changed",
+        "drift, log-odds: mean (95 %)",
+        "flipped",
+        "attacks let pass",
+        "bona fides refused",
+        "no response",
+    )
     about, point = found["about"], found["default_point"]
     return (
         f"# Robustness\n\n`{found['command']}` on split {about['split']} of {about['manifest']}: {found['attacks']} attacks and "
         f"{found['bona_fides']} bona fides, each once with every transform. A flip is a verdict that changes sides at {point} "
-        f"= {found['threshold']:.4f}; no response is no flip. *Face box* moves the box the nets are cut from, *upload crop* the "
-        "picture before the face is looked for. Exact 95 % intervals.\n\n" + goals_table(found["goals"]) + table(header, rows)
+        f"= {found['threshold']:.4f}; no response is no flip, and pictures that a transform leaves as they were (*changed* counts the "
+        "others) are in no rate of it. *Face box* moves the box the nets are cut from, *upload crop* cuts the picture at every edge before "
+        "the face is looked for. Exact 95 % intervals.\n\n" + goals_table(found["goals"]) + table(header, rows)
     )
 
 

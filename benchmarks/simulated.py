@@ -1,7 +1,10 @@
 """The simulators reserved for validation, applied to bona fide faces: attacks of kinds no net was trained on.
 
-Every face is judged as it is and after each reserved attack, all through the same JPEG quality, so that the attack alone
-tells the two apart.
+Every face is judged as it is and after each reserved attack, all through the same JPEG quality. What is done in a computer
+differs from its original in the attack alone. A print or screen does not: its simulator ends in a camera of its own (resampling, Bayer
+mosaic, noise, JPEG), which the untouched original never met, and a net that knows that camera would look as if it knew paper. So prints
+and screens are held against their originals seen through such a camera too (`live_capture`, with a seed of its own): that is the figure
+that speaks of the attack.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from benchmarks.sample import face_picture, in_turn
 from kyc_guard import pool
 from kyc_guard.attacks import ATTACKS, FaceImage
 from kyc_guard.attacks.mesh import yaw
-from kyc_guard.attacks.optics import jpeg
+from kyc_guard.attacks.optics import jpeg, live_capture
+from kyc_guard.attacks.printing import PRINTS
+from kyc_guard.attacks.screen import SCREENS
 from kyc_guard.config import Settings
 from kyc_guard.errors import KycGuardError
 from kyc_guard.pipeline import Verifier
@@ -28,6 +33,10 @@ from kyc_guard.reports.presentations import Presentation, Score, Table
 from kyc_guard.types import DIGITAL, PHYSICAL
 
 RESERVED = tuple(a for a in ATTACKS if a.held_out)
+THROUGH_CAMERA = frozenset(a.name for a in (*PRINTS, *SCREENS))
+"""Simulators that end in a camera; masks are laid into the picture, as what is made in a computer is."""
+PLAIN, CAPTURED = "untouched originals", "originals seen through a camera"
+_ORIGINALS = (PLAIN, CAPTURED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +51,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Attacker:
-    """Subject -> scores of the original and of every reserved attack on it; ``None`` where there was no response."""
+    """Subject -> scores of the original, of it seen through a camera, and of every reserved attack; ``None`` where there was no response.
+
+    The score is face_attack's, the only detector that judges a still.
+    """
 
     make: Callable[[], Verifier]
 
@@ -52,7 +64,7 @@ class Attacker:
         def work(subject: Subject) -> list[float | None]:
             # One quality for all pictures of a face; another for another face.
             quality = int(np.random.default_rng([2, subject.number]).integers(70, 96))
-            pictures = [subject.face.image_rgb]
+            pictures = [subject.face.image_rgb, live_capture(np.random.default_rng([4, subject.number]), subject.face.image_rgb)]
             for kind, attack in enumerate(RESERVED):
                 rng = np.random.default_rng([3, subject.number, kind])
                 pictures.append(attack.apply(rng, subject.face, subject.donor if attack.needs_donor else None).image_rgb)
@@ -102,34 +114,48 @@ def run(rows: Sequence[Presentation], make: Callable[[], Verifier], settings: Se
 
 
 def figures(judged: Sequence[tuple[Subject, list[float | None]]], points: dict[str, float]) -> dict[str, Any]:
-    """Each reserved simulator, each species, and the physical and the digital ones together, against the same faces unharmed."""
+    """Each reserved simulator, each species, and the physical and the digital ones together, against the same faces unharmed.
+
+    ``pooled`` has the physical ones against untouched originals, then prints and screens alone against captured ones.
+    """
+    names = (*_ORIGINALS, *(a.name for a in RESERVED))
+    species = dict.fromkeys(_ORIGINALS, "") | {a.name: a.species for a in RESERVED}
     by_name: defaultdict[str, list[tuple[Presentation, Score]]] = defaultdict(list)
-    above: defaultdict[str, list[bool]] = defaultdict(list)
+    above: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)
     for subject, scores in judged:
-        for name, species, score in zip(("", *(a.name for a in RESERVED)), ("", *(a.species for a in RESERVED)), scores, strict=True):
-            label = "attack" if name else "bona_fide"
-            shown = Presentation(f"{subject.row.path}#{name}", label, species, subject.row.source, subject.row.subject or subject.row.path)
+        originals = dict(zip(_ORIGINALS, scores, strict=False))
+        for name, score in zip(names, scores, strict=True):
+            label = "attack" if species[name] else "bona_fide"
+            person = subject.row.subject or subject.row.path
+            shown = Presentation(f"{subject.row.path}#{name}", label, species[name], subject.row.source, person)
             by_name[name].append((shown, Score(score)))
-            if name and score is not None and scores[0] is not None:
-                above[name].append(score > scores[0])
+            for original, before in originals.items():
+                if label == "attack" and score is not None and before is not None:
+                    above[name, original].append(score > before)
 
-    def against_originals(names: Sequence[str]) -> dict[str, Any]:
-        pairs = [*by_name[""], *(pair for name in names for pair in by_name[name])]
-        return separation(Table.of([r for r, _ in pairs], [s for _, s in pairs]), points)
+    def against(original: str, names: Sequence[str]) -> dict[str, Any]:
+        pairs = [*by_name[original], *(pair for name in names for pair in by_name[name])]
+        return {"against": original, **separation(Table.of([r for r, _ in pairs], [s for _, s in pairs]), points)}
 
-    def of(species: frozenset[str]) -> list[str]:
-        return [a.name for a in RESERVED if a.species in species]
+    def one(name: str, original: str) -> dict[str, Any]:
+        ranked = above[name, original]
+        rates = {"above_own_original": Rate.of(sum(ranked), len(ranked))}
+        return {"name": name, "species": species[name], **rates, **against(original, [name])}
 
+    physical, digital = ([a.name for a in RESERVED if a.species in kinds] for kinds in (PHYSICAL, DIGITAL))
+    seen = [name for name in physical if name in THROUGH_CAMERA]
     return {
         "faces": len(judged),
-        "simulators": [
-            {
-                "name": a.name,
-                "species": a.species,
-                "above_own_original": Rate.of(sum(above[a.name]), len(above[a.name])),
-                **against_originals([a.name]),
-            }
-            for a in RESERVED
+        "simulators": [one(a.name, original) for a in RESERVED for original in _originals_of(a.name)],
+        "pooled": [
+            {"name": "physical", **against(PLAIN, physical)},
+            {"name": "print and screen", **against(PLAIN, seen)},
+            {"name": "print and screen", **against(CAPTURED, seen)},
+            {"name": "digital", **against(PLAIN, digital)},
         ],
-        "pooled": [{"name": name, **against_originals(of(species))} for name, species in (("physical", PHYSICAL), ("digital", DIGITAL))],
     }
+
+
+def _originals_of(name: str) -> tuple[str, ...]:
+    """What a simulator is held against."""
+    return _ORIGINALS if name in THROUGH_CAMERA else (PLAIN,)

@@ -58,7 +58,10 @@ def _nets(part: Mapping[str, Any]) -> str:
     )
     text += table(("net", "device", "precision", "threads", "best batch", "ms a picture", "others"), best)
     faces = ((*(row[k] for k in ("kind", "faces", "looks_per_face")), *_per_face(row)) for row in part["faces"])
-    text += "One face through every view, cutting included, one thread:\n\n"
+    text += (
+        "One face through every view, cutting included, one thread. A frame of a clip gets one look of each view, a still every look in "
+    )
+    text += "every zoom: figures of accuracy on pictures are of the still's path, the speed of a clip is of the frame's:\n\n"
     text += table(("face of a", "faces at once", "looks a face", "ms a face", "CPU ms a face", "faces/s"), faces)
     if standin := part["standin"]:
         sizes = ", ".join(

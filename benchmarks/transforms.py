@@ -42,13 +42,24 @@ def moved(rng: Rng, face: Face, amount: float) -> Face:
 
 
 def _recrop(rng: Rng, picture: UInt8Array, face: Face, *, amount: float) -> UInt8Array:
-    """The upload cropped about the face, off its middle and size by up to ``amount`` of its side."""
-    (cx, cy), side = face_square(moved(rng, face, amount))
+    """The upload cropped about the face, off its middle and size by up to ``amount`` of the face's side.
+
+    Every edge of the picture goes, by at least a pixel and at most ``amount``, so that one that comes cropped tightly changes too; of the
+    face's square never more than ``amount`` goes at an edge.
+    """
+    (cx, cy), side = face_square(face)
+    (mx, my), reach = face_square(moved(rng, face, amount))
+    reach *= 1.1
+    lost = np.maximum(1.0, rng.uniform(0.0, amount, 4) * side)
+
+    def span(centre: float, middle: float, length: int, before: float, after: float) -> slice:
+        deepest = amount * side - side / 2
+        start = min(max(middle - reach, before), max(1.0, centre + deepest))
+        stop = max(min(middle + reach, length - after), min(length - 1.0, centre - deepest))
+        return slice(round(start), round(stop))
+
     height, width = picture.shape[:2]
-    reach = 1.1 * side
-    x0, x1 = (int(np.clip(cx + sign * reach, 0, width)) for sign in (-1, 1))
-    y0, y1 = (int(np.clip(cy + sign * reach, 0, height)) for sign in (-1, 1))
-    return picture[y0:y1, x0:x1].copy()
+    return picture[span(cy, my, height, *lost[:2]), span(cx, mx, width, *lost[2:])].copy()
 
 
 def _swap_channels(_rng: Rng, picture: UInt8Array, _face: Face) -> UInt8Array:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -25,11 +28,26 @@ def trivial(data: Path, row: ChipRow, chip: Chip) -> list[float]:
     grey = cv2.cvtColor(chip.image_rgb, cv2.COLOR_RGB2GRAY)
     red, _, blue = (float(v) for v in chip.image_rgb.reshape(-1, 3).mean(0))
     saturation = float(cv2.cvtColor(chip.image_rgb, cv2.COLOR_RGB2HSV)[..., 1].mean())
-    size = (data / row.path).stat().st_size / chip.image_rgb.size
+    size = (data / row.path).stat().st_size / pixels(data / row.path)
     return [
         float(grey.mean()), float(grey.std()), float(np.log1p(cv2.Laplacian(grey, cv2.CV_32F).var())), saturation, red - blue, size,
         row.face_xy_side[2],
     ]  # fmt: skip
+
+
+@lru_cache
+def pixels(file: Path) -> int:
+    """How many pixels a picture or all frames of a clip have, from its headers alone.
+
+    Not those of the chip: the file's size over them would say how tightly the face is framed, which is another statistic.
+    """
+    try:
+        with Image.open(file) as picture:
+            return int(picture.width * picture.height * getattr(picture, "n_frames", 1))
+    except UnidentifiedImageError:
+        with av.open(str(file)) as container:
+            video = container.streams.video[0]
+            return int(video.width * video.height) * sum(1 for packet in container.demux(video) if packet.size)
 
 
 def audit(data: Path, cache: Path) -> list[dict[str, object]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,15 +55,36 @@ class Calibration:
 
 
 def weights_of(rows: Sequence[ChipRow], simulated_share: float) -> NDArray[np.float64]:
-    """Equal weight for both classes; inside a class equal for every source (or simulator) and species, so no large source rules."""
+    """Equal weight for both classes; inside a class equal for every source (or simulator) and species, so no large source rules,
+    and inside those for every picture or clip (`alike`).
+    """
 
     def group(row: ChipRow) -> tuple[bool, bool, str, str]:
         return row.is_attack, bool(row.attack), row.attack or row.source, row.attack_type
 
-    size = Counter(group(r) for r in rows)
-    groups = Counter(g[:2] for g in size)
+    of = [group(r) for r in rows]
+    groups = Counter(g[:2] for g in set(of))
     share = {(False, False): 1.0, (True, False): 1 - simulated_share, (True, True): simulated_share}
-    return np.array([share[group(r)[:2]] / groups[group(r)[:2]] / size[group(r)] for r in rows]) * len(rows) / 2
+    weight: NDArray[np.float64] = alike(of, rows) * np.array([share[g[:2]] / groups[g[:2]] for g in of]) * len(rows) / 2
+    return weight
+
+
+def alike(of: Sequence[Hashable], rows: Sequence[ChipRow]) -> NDArray[np.float64]:
+    """Weights that add up to one in every group: inside it each picture or clip counts alike, and the frames of a clip share that.
+
+    The frames of one clip are one presentation: counted apiece, five clips would outvote a hundred pictures.
+
+    Args:
+        of: the group of each row.
+    """
+    frames = Counter((g, r.path) for g, r in zip(of, rows, strict=True))
+    presentations = Counter(g for g, _ in frames)
+    return np.array([1.0 / presentations[g] / frames[g, r.path] for g, r in zip(of, rows, strict=True)])
+
+
+def presentations(rows: Iterable[ChipRow]) -> int:
+    """How many pictures and clips these chips are of."""
+    return len({r.path for r in rows})
 
 
 def fit(rows: Sequence[ChipRow], logits: Logits, simulated_share: float) -> Calibration:
@@ -110,16 +131,15 @@ def _logistic(x: NDArray[np.float64], attack: NDArray[np.bool_], weight: NDArray
 
 def points(rows: Sequence[ChipRow], probability: NDArray[np.float64]) -> dict[str, float]:
     """Thresholds by name, from real pictures only: APCER over the physical attacks, BPCER over all bona fide faces, every
-    source counting alike.
+    source counting alike, and in it every picture or clip.
     """
     real = np.array([not r.attack for r in rows])
     attack = real & np.array([r.attack_type in PHYSICAL for r in rows])
     bona_fide = np.array([not r.is_attack for r in rows])
-    sources = np.array([r.source for r in rows])
 
     def quantile(mine: NDArray[np.bool_], share: float) -> float:
-        size = Counter(sources[mine])
-        weight = 1.0 / np.array([size[s] for s in sources[mine]])
+        chosen = [r for r, m in zip(rows, mine, strict=True) if m]
+        weight = alike([r.source for r in chosen], chosen)
         order = probability[mine].argsort()
         at = np.searchsorted(np.cumsum(weight[order]), share * weight.sum())
         return float(probability[mine][order][min(at, mine.sum() - 1)])
@@ -131,18 +151,20 @@ def points(rows: Sequence[ChipRow], probability: NDArray[np.float64]) -> dict[st
 
 
 def loosest(rows: Sequence[ChipRow], probability: NDArray[np.float64], named: Mapping[str, float], rule: Mapping[str, Any]) -> str:
-    """The first of ``rule["points"]`` at which no source of ``rule["faces"]`` bona fide faces has more than ``rule["refused"]`` refused.
+    """The first of ``rule["points"]`` at which no source of ``rule["faces"]`` bona fide faces has more than ``rule["refused"]`` refused,
+    of its pictures and clips, a clip by the share of its frames.
 
     Raises:
         ValueError: at none of them.
     """
-    by_source: dict[str, list[float]] = defaultdict(list)
-    for row, p in zip(rows, probability, strict=True):
+    by_source: dict[str, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
         if not row.is_attack:
-            by_source[row.source].append(float(p))
-    judged = [np.array(values) for values in by_source.values() if len(values) >= rule["faces"]]
+            by_source[row.source].append(i)
+    weight = alike([(r.source, r.is_attack) for r in rows], rows)
+    judged = [np.array(members) for members in by_source.values() if len(members) >= rule["faces"]]
     for point in rule["points"]:
-        if all((values >= named[point]).mean() <= rule["refused"] for values in judged):
+        if all(weight[members][probability[members] >= named[point]].sum() <= rule["refused"] for members in judged):
             return str(point)
     raise ValueError(
         f"at none of {rule['points']} is every source of the calibration split refused at most {rule['refused']:.0%} of the time"
@@ -156,11 +178,14 @@ def table(rows: Sequence[ChipRow], calibration: Calibration, logits: Logits, con
     named = points(rows, probability)
     uses = {"review": loosest(rows, probability, named, rules["review"]), "reject": rules["reject"]}
     real = [r for r in rows if not r.attack]
+    bona_fide, attacks = ([r for r in real if r.is_attack == is_attack] for is_attack in (False, True))
     return {
         "command": "python -m training ship",
         "calibrated_on": "calibration split: some people of every training source, and tranvanluyt_replay whole",
-        "bona_fide": sum(not r.is_attack for r in real),
-        "attacks": sum(r.is_attack for r in real),
+        "bona_fide_presentations": presentations(bona_fide),
+        "bona_fide_chips": len(bona_fide),
+        "attack_presentations": presentations(attacks),
+        "attack_chips": len(attacks),
         "simulated_attacks": len(rows) - len(real),
         "join": calibration.to_table(),
         "points": named | {use: named[point] for use, point in uses.items()},

@@ -53,8 +53,9 @@ def card(results: Path, weights_dir: Path) -> str:
     tables = tomllib.loads((weights_dir / "manifest.toml").read_text(encoding="utf-8"))
     figures = {name: _measured(results / f"{name}.json", {n: weights.get(n).sha256 for n in names}) for name in MEASURED}
     accuracy = figures["accuracy"]
-    if accuracy:
-        _demand_same_points(accuracy, thresholds, results / "accuracy.json")
+    for name, measured in figures.items():
+        if measured:
+            _demand_same_points(measured, thresholds, results / f"{name}.json")
     table = thresholds.table(DETECTOR)
     return (
         _environment()
@@ -70,8 +71,8 @@ def card(results: Path, weights_dir: Path) -> str:
             sources=_sources(accuracy) if accuracy else [],
             unseen=[s["source"] for s in accuracy["sources"] if not s["trained_on"]] if accuracy else [],
             missing_species=sorted(set(SPECIES) - {s["species"] for s in accuracy["species"]}) if accuracy else [],
-            trained_simulators=[a.name for a in ATTACKS if not a.held_out],
-            reserved_simulators=[a.name for a in ATTACKS if a.held_out],
+            trained_simulators=_simulators(held_out=False),
+            reserved_simulators=_simulators(held_out=True),
             **figures,
         )
     )
@@ -97,10 +98,22 @@ def _measured(path: Path, models: Mapping[str, str]) -> dict[str, Any] | None:
     return found
 
 
-def _demand_same_points(accuracy: Mapping[str, Any], thresholds: Thresholds, path: Path) -> None:
-    for name, point in accuracy["operating_points"].items():
-        if point["threshold"] != thresholds.point(DETECTOR, name):
-            raise ModelError(f"{path}: was measured with another operating point {name}. Remedy: run {accuracy['command']}")
+def _demand_same_points(measured: Mapping[str, Any], thresholds: Thresholds, path: Path) -> None:
+    """Every threshold a result file was measured at: `accuracy.json` names several, `robustness.json` the default one."""
+    used = {name: point["threshold"] for name, point in measured.get("operating_points", {}).items()}
+    if "threshold" in measured:
+        used[measured["default_point"]] = measured["threshold"]
+    for name, threshold in used.items():
+        if threshold != thresholds.point(DETECTOR, name):
+            raise ModelError(f"{path}: was measured with another operating point {name}. Remedy: run {measured['command']}")
+
+
+def _simulators(*, held_out: bool) -> list[str]:
+    """Names of all that made attacks from faces: the simulators of the package, and training's autoencoders."""
+    from training.resynthesis import KINDS, names_of  # torch takes seconds to import
+
+    made = [name for kind, how in KINDS.items() if how.held_out == held_out for name in names_of(kind)]
+    return [*(a.name for a in ATTACKS if a.held_out == held_out), *made]
 
 
 def _sources(accuracy: Mapping[str, Any]) -> list[dict[str, Any]]:

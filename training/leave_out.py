@@ -1,6 +1,7 @@
 """Leave one source out: what nets that never saw a source make of it. The figure that speaks of the cameras and makers to come.
 
-A fold leaves out a physical and a digital source at once: two trainings' worth for the price of one, and harder, not easier.
+Rows are of two kinds, which have a mean each: folds, trained briefly without the source, and the shipped nets on sources they never
+had. A fold leaves out a physical and a digital source at once: two trainings' worth for the price of one, and harder, not easier.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ from training.train import Config, trained
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """configs/leave_out.toml: pairs a view, the folds, and the sources the shipped nets never saw anyhow."""
+    """configs/leave_out.toml: pairs a view, the folds, the sources the shipped nets never saw anyhow, and those not judged, with why."""
 
     pairs: Mapping[str, int]
     folds: tuple[tuple[str, ...], ...]
     never_trained_on: tuple[str, ...]
+    omitted: Mapping[str, str]
 
     @classmethod
     def load(cls, path: Path) -> Plan:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-        return cls(data["pairs"], tuple(tuple(fold) for fold in data["folds"]), tuple(data["never_trained_on"]))
+        return cls(data["pairs"], tuple(tuple(fold) for fold in data["folds"]), tuple(data["never_trained_on"]), data["omitted"])
 
 
 def run_name(fold: Sequence[str], view: str) -> str:
@@ -52,13 +54,15 @@ def judge(cache: Path, plan: Plan, shipped: Mapping[str, str], out: Path) -> dic
         shipped: view -> run folder of the full nets, for the sources they never saw.
 
     Returns:
-        Source -> auc, ci (95 %, people resampled), n_attack, n_bona_fide (pictures and clips), against.
+        Source -> auc, ci (95 %, people resampled), n_attack, n_bona_fide (pictures and clips), against, kind (``short fold`` or
+        ``shipped``); of an omitted source the counts and why.
     """
     torch.set_num_threads(1)
     real, bank = ChipStore(cache / "real"), ChipStore(cache / "bank")
     found: dict[str, dict[str, object]] = {}
     for fold in (*plan.folds, plan.never_trained_on):
-        runs = dict(shipped) if fold == plan.never_trained_on else {view: run_name(fold, view) for view in VIEWS}
+        kind = "shipped" if fold == plan.never_trained_on else "short fold"
+        runs = dict(shipped) if kind == "shipped" else {view: run_name(fold, view) for view in VIEWS}
         nets = {view: trained(cache / "runs" / run, Config.load(CONFIGS / f"{view}.toml")) for view, run in runs.items()}
         calibration = _calibrated(nets, (real, bank), fold)
         for source in fold:
@@ -68,8 +72,9 @@ def judge(cache: Path, plan: Plan, shipped: Mapping[str, str], out: Path) -> dic
                 mine += [i for i, r in enumerate(real.rows) if r.split == "validation" and not r.is_attack and r.source not in fold]
             logits = {view: score(net, VIEWS[view], real, mine) for view, net in nets.items()}
             against = "its own bona fides" if own else "bona fides of the validation split"
-            found[source] = {**_separation([real.rows[i] for i in mine], calibration.log_odds(logits)), "against": against}
+            found[source] = {**_separation([real.rows[i] for i in mine], calibration.log_odds(logits)), "against": against, "kind": kind}
             print(source, found[source], flush=True)
+    found |= {source: {**_counted(real.rows, source), "why": why} for source, why in plan.omitted.items()}
     out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
@@ -80,6 +85,12 @@ def _calibrated(nets: Mapping[str, AttackNet], stores: Sequence[ChipStore], fold
     keep = np.array([r.source not in fold for r in rows])
     share = float(tomllib.loads((CONFIGS / "calibration.toml").read_text(encoding="utf-8"))["simulated_share"])
     return fit([r for r, k in zip(rows, keep, strict=True) if k], {v: values[keep] for v, (_, values) in scored.items()}, share)
+
+
+def _counted(rows: Sequence[ChipRow], source: str) -> dict[str, object]:
+    """Pictures and clips of a source, as `_separation` counts them."""
+    paths = {label: {r.path for r in rows if (r.source, r.label) == (source, label)} for label in ("attack", "bona_fide")}
+    return {f"n_{label}": len(mine) for label, mine in paths.items()}
 
 
 def _separation(rows: Sequence[ChipRow], log_odds: NDArray[np.float64]) -> dict[str, object]:

@@ -148,15 +148,20 @@ def _feature_loss(judge: AttackNet, y: Tensor, x: Tensor) -> Tensor:
     return total
 
 
+def names_of(kind: str) -> tuple[str, str]:
+    """The two simulators of an autoencoder: the whole picture rewritten, and the face alone as a live swap does it."""
+    return f"rewritten_{kind}", f"rewritten_face_{kind}"
+
+
 def attacks(cache: Path) -> tuple[Attack, ...]:
-    """The simulators of the trained autoencoders: the whole picture rewritten, and the face alone as a live swap does it."""
+    """The simulators of the trained autoencoders, see `names_of`."""
     made: list[Attack] = []
     for name, kind in KINDS.items():
         net = Autoencoder(kind).eval()
         net.load_state_dict(torch.load(cache / "resynthesis" / f"{name}.pt", weights_only=True))
-        whole, face = partial(_whole, net), partial(_face, net)
-        made.append(Attack(f"rewritten_{name}", "generated", held_out=kind.held_out, needs_donor=False, apply=whole))
-        made.append(Attack(f"rewritten_face_{name}", "swap", held_out=kind.held_out, needs_donor=False, apply=face))
+        whole, face = names_of(name)
+        made.append(Attack(whole, "generated", held_out=kind.held_out, needs_donor=False, apply=partial(_whole, net)))
+        made.append(Attack(face, "swap", held_out=kind.held_out, needs_donor=False, apply=partial(_face, net)))
     return tuple(made)
 
 

@@ -73,7 +73,7 @@ def figures(
         "impostors": _impostors(table, points),
         "secondary": _secondary(table),
         "species": _species(table, points),
-        "confusion": _confusion(table, points),
+        "confusion": confusion(table, points),
         "sources": _slices(table, table.source, points),
         "groups": _slices(table, table.group, points) if np.any(table.group != "") else [],
         "differentials": [d for of, key in _divisions(table) for d in _differentials(table, of, key, points)],
@@ -209,7 +209,7 @@ def _accepting_below(points: Mapping[str, float]) -> tuple[str, float]:
     return min(points.items(), key=lambda point: point[1])
 
 
-def _confusion(table: Table, points: Mapping[str, float]) -> dict[str, Any] | None:
+def confusion(table: Table, points: Mapping[str, float]) -> dict[str, Any] | None:
     """What was presented against what it was taken for, at the lowest operating point."""
     if not points or not table.scores.size:
         return None

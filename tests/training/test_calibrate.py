@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,16 @@ pytestmark = pytest.mark.torch
 CONFIG = Path(__file__).resolve().parents[2] / "training" / "configs" / "calibration.toml"
 
 
+def clip(rows: list[ChipRow], path: str) -> list[ChipRow]:
+    """The rows as frames of one clip."""
+    return [replace(r, path=path, frame=i) for i, r in enumerate(rows)]
+
+
+def pictures(rows: list[ChipRow]) -> list[ChipRow]:
+    """The rows as pictures, each a presentation of its own."""
+    return [replace(r, path=f"images/{i}.jpg") for i, r in enumerate(rows)]
+
+
 def made(seed: int = 0, sign: float = 1.0, count: int = 400) -> tuple[list[ChipRow], Logits]:
     """Rows of four kinds and what two views said of them; the views overlap, the heads answer for their own kind."""
     rng = np.random.default_rng(seed)
@@ -31,6 +42,7 @@ def made(seed: int = 0, sign: float = 1.0, count: int = 400) -> tuple[list[ChipR
             attack("swap", source=source),
             attack("print", source=source, attack="maker"),
         ]
+    rows = pictures(rows)
     physical = np.array([r.attack_type in {"replay", "print"} for r in rows])
     digital = np.array([r.attack_type == "swap" for r in rows])
     says = np.stack([physical, digital], axis=1) * 4.0 - 2.0
@@ -106,6 +118,7 @@ def test_views_that_separate_perfectly_buy_no_certainty() -> None:
 def test_classes_weigh_alike_and_no_source_rules() -> None:
     rows = [row(source="large")] * 90 + [row(source="small")] * 10
     rows += [attack("replay", source="large")] * 50 + [attack("swap", source="large")] * 5 + [attack("print", attack="maker")] * 45
+    rows = pictures(rows)
     weight = weights_of(rows, 0.3)
     assert weight[:100].sum() == pytest.approx(weight[100:].sum())
     assert weight[:90].sum() == pytest.approx(weight[90:100].sum())
@@ -131,9 +144,31 @@ def test_points_let_through_the_share_they_are_named_after(calibrated: tuple[lis
 
 
 def test_a_large_source_does_not_set_the_threshold_alone() -> None:
-    rows = [row(source="large")] * 900 + [row(source="small")] * 20 + [attack("replay")]
+    rows = pictures([row(source="large")] * 900 + [row(source="small")] * 20 + [attack("replay")])
     p = np.concatenate([np.linspace(0, 0.1, 900), np.linspace(0.5, 0.6, 20), [0.9]])
     assert points(rows, p)["bpcer_10"] > 0.5
+
+
+def test_a_clip_of_many_frames_weighs_as_much_as_a_picture() -> None:
+    rows = [*clip([row()] * 30, "clips/a.mp4"), *pictures([row()] * 2), *clip([attack("replay")] * 12, "clips/b.mp4")]
+    rows += pictures([attack("replay")] * 3)
+    weight = weights_of(rows, 0.0)
+    assert weight[:30].sum() == pytest.approx(weight[30]) == pytest.approx(weight[31])
+    assert weight[32:44].sum() == pytest.approx(weight[44])
+    assert weight[:32].sum() == pytest.approx(weight[32:].sum())
+
+
+def test_a_clip_of_many_frames_does_not_set_a_threshold() -> None:
+    live = [*clip([row()] * 90, "clips/a.mp4"), *pictures([row()] * 19)]
+    shown = [*clip([attack("replay")] * 90, "clips/b.mp4"), *pictures([attack("replay")] * 19)]
+    rows = live + shown
+    p = np.concatenate([[0.6] * 90, np.linspace(0.1, 0.3, 19), [0.4] * 90, np.linspace(0.7, 0.9, 19)])
+    named = points(rows, p)
+    # One presentation of twenty: a twentieth of the people, a twentieth of the attacks.
+    assert 0.28 < named["bpcer_10"] < 0.31
+    assert named["apcer_10"] == pytest.approx(0.7, abs=0.02)
+    rule = {"points": ["bpcer_10"], "faces": 20, "refused": 0.10}
+    assert loosest(rows, p, {"bpcer_10": 0.5}, rule) == "bpcer_10", "the clip alone is refused: one of twenty"
 
 
 def test_the_table_is_what_the_detector_and_the_policy_ask_for(
@@ -148,11 +183,20 @@ def test_the_table_is_what_the_detector_and_the_policy_ask_for(
     for kind in ("physical", "digital"):
         assert set(Join.from_table(read.table("face_attack")["join"][kind], kind).weights) == {"face", "patch"}
     counts = read.table("face_attack")
-    assert (counts["bona_fide"], counts["attacks"], counts["simulated_attacks"]) == (400, 800, 400)
+    assert (counts["bona_fide_chips"], counts["attack_chips"], counts["simulated_attacks"]) == (400, 800, 400)
+    assert (counts["bona_fide_presentations"], counts["attack_presentations"]) == (400, 800)
+
+
+def test_the_frames_of_a_clip_are_counted_as_chips_and_presented_once() -> None:
+    rows, logits = made(count=20)
+    swaps = clip([r for r in rows if r.attack_type == "swap"], "clips/one.mp4")
+    frames = [swaps.pop(0) if r.attack_type == "swap" else r for r in rows]
+    written = table(frames, fit(frames, logits, 0.3), logits, CONFIG)
+    assert (written["attack_chips"], written["attack_presentations"]) == (40, 21)
 
 
 def test_people_are_sent_to_review_from_the_loosest_point_that_spares_every_source() -> None:
-    rows = [row(source="usual")] * 200 + [row(source="unlike")] * 20 + [row(source="few")] * 5
+    rows = pictures([row(source="usual")] * 200 + [row(source="unlike")] * 20 + [row(source="few")] * 5)
     p = np.concatenate([np.linspace(0, 0.5, 200), np.linspace(0.3, 0.7, 20), [0.99] * 5])
     rule = {"points": ["bpcer_10", "bpcer_05", "bpcer_01"], "faces": 20, "refused": 0.10}
     named = {"bpcer_10": 0.45, "bpcer_05": 0.67, "bpcer_01": 0.9}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 pytest.importorskip("torch", reason="the train extra is not installed")
 
 from training.chips import ChipRow
-from training.leave_out import Plan, _separation, run_name
+from training.leave_out import Plan, _counted, _separation, run_name
 from training.places import CONFIGS
 
 BONA_FIDE = ChipRow("a.png", "bona_fide", "", "cam", "p1", "", "train", "", 0, 64)
@@ -37,6 +39,20 @@ def test_one_class_alone_gets_no_figure() -> None:
 
 def test_a_source_is_left_out_once_and_never_by_two_folds() -> None:
     plan = Plan.load(CONFIGS / "leave_out.toml")
-    sources = [s for fold in (*plan.folds, plan.never_trained_on) for s in fold]
+    sources = [*(s for fold in (*plan.folds, plan.never_trained_on) for s in fold), *plan.omitted]
     assert len(sources) == len(set(sources))
     assert len({run_name(fold, view) for fold in plan.folds for view in plan.pairs}) == len(plan.folds) * len(plan.pairs)
+
+
+def test_what_is_not_judged_is_counted_in_pictures_and_clips() -> None:
+    rows = [BONA_FIDE, *(replace(ATTACK, path="b.mp4", frame=i) for i in range(3)), replace(ATTACK, source="elsewhere")]
+    assert _counted(rows, "cam") == {"n_attack": 1, "n_bona_fide": 1}
+
+
+@pytest.mark.shared
+def test_every_source_with_attacks_is_judged_or_said_why_not(shared_data: Path) -> None:
+    plan = Plan.load(CONFIGS / "leave_out.toml")
+    listed = {*(s for fold in (*plan.folds, plan.never_trained_on) for s in fold), *plan.omitted}
+    with (shared_data / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["source"] for row in csv.DictReader(file) if row["label"] == "attack"} == listed
+    assert all(plan.omitted.values())
