@@ -101,10 +101,16 @@ def created_at(facts: ContainerFacts) -> datetime | None:
     return None
 
 
-def faulty_times(times_s: Float64Array) -> int:
-    """Presentation times no camera gives: missing, or equal to another."""
-    known = times_s[np.isfinite(times_s)]
-    return int(len(times_s) - len(np.unique(known)))
+def faulty_times(times_s: Float64Array, least_step_s: float) -> int:
+    """Presentation times no camera gives: missing, or equal to another, or less than ``least_step_s`` after it."""
+    known = np.sort(times_s[np.isfinite(times_s)])
+    steps_s = np.diff(known)
+    return int(len(times_s) - len(known) + ((steps_s <= 0) | (steps_s < least_step_s)).sum())
+
+
+def found(facts: ContainerFacts, what: str) -> int:
+    """How many of ``what`` the reader met (``found.*`` tags); 0 where it says nothing."""
+    return int(facts.tags.get(f"found.{what}", 0))
 
 
 def longest_gap(times_s: Float64Array) -> tuple[float, float]:

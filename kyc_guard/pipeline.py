@@ -241,7 +241,11 @@ class Verifier:
         rate_hz = sampling.speech_hz if spoken else sampling.challenge_hz if acted or moving else 0.0
         clip = read_clip(selfie, sampling.model_copy(update={"motion_hz": rate_hz} if rate_hz else {}), limits, name=name)
         if clip.is_still:
-            problems[Modality.CLIP] = Reason("no_clip", f"{shown}: is a photo; a video is needed")
+            animated = clip.facts.packet_times_s is not None and len(clip.facts.packet_times_s) > 1
+            what = (
+                "an animated picture, which no camera writes; send the video as MP4 or WebM" if animated else "a photo; a video is needed"
+            )
+            problems[Modality.CLIP] = Reason("no_clip", f"{shown}: is {what}")
         moving, followed = moving and not clip.is_still, (spoken or acted) and not clip.is_still
         burst_track = self._share(partial(track_faces, clip.burst_rgb, other_face_ratio=ratio, quality=False)) if moving else None
         motion_track = self._share(partial(follow_face, clip.motion_rgb)) if followed else None

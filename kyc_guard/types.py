@@ -195,7 +195,7 @@ class Clip:
     """Decoded frames of a video or a still.
 
     ``frames_rgb`` are the samples spread over the whole clip; ``burst_rgb`` are consecutive frames (native rate) for
-    questions about motion. A still has one frame and no burst.
+    questions about motion. A still has one frame and no burst, or is an animated picture.
     """
 
     frames_rgb: UInt8Array
@@ -206,6 +206,7 @@ class Clip:
     """(B, H, W, 3) uint8 RGB; B may be 0."""
     burst_timestamps_s: Float64Array
     is_still: bool
+    """No recording: a picture, or an animated one, which no camera writes."""
     facts: ContainerFacts
     motion_rgb: UInt8Array = field(default_factory=lambda: np.empty((0, 0, 0, 3), np.uint8))
     """(M, h, w, 3) uint8 RGB, shrunk: frames at an even rate for questions about movements; M is 0 unless `Sampling.motion_hz` asks."""

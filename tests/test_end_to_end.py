@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kyc_guard import Decision, Outcome, Settings, Submission, UnreadableError, Verifier, demo, doctor
 
@@ -54,6 +57,22 @@ def test_a_photo_where_a_video_is_needed_is_asked_for_again(verifier: Verifier, 
     decision = judge(verifier, built / "photo-instead-of-video")
     assert "no_clip" in codes(decision)
     assert decision.outcome is not Outcome.ACCEPT
+
+
+@pytest.mark.parametrize("format_", ["WEBP", "GIF"])
+@pytest.mark.parametrize("order", [[0, 1, 2, 3] * 6, [0] * 24], ids=["looped", "frozen"])
+def test_a_looped_and_a_frozen_animation_are_never_accepted(verifier: Verifier, built: Path, format_: str, order: list[int]) -> None:
+    folder = built / "photo-instead-of-video"
+    sent = Submission.from_dir(folder)
+    assert isinstance(sent.selfie, Path)
+    photo = np.asarray(Image.open(sent.selfie).convert("RGB").resize((480, 480)))
+    frames = [Image.fromarray(np.roll(photo, 3 * k, axis=1) ^ np.uint8(i % 2)) for i, k in enumerate(order)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format_, save_all=True, append_images=frames[1:], duration=60)
+    decision = verifier.verify(dataclasses.replace(sent, selfie=buffer.getvalue()))
+    assert decision.outcome is not Outcome.ACCEPT
+    assert "no_clip" in codes(decision)
+    assert any("send the video as MP4 or WebM" in r.detail for r in decision.reasons)
 
 
 def test_a_wrong_check_digit_is_the_only_difference_it_makes(verifier: Verifier, built: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from makers import box, clip, patched
+from makers import ONE, box, clip, find_box, patched
 
 from kyc_guard import forensics
 from kyc_guard.config import Limits, Sampling
@@ -104,6 +106,22 @@ def test_an_edit_list_is_read_with_its_units() -> None:
     assert edit_list(clip("webm", "libvpx", frames=5)) == ()
 
 
+def with_edits(mp4: bytes, *edits: tuple[int, int, int]) -> bytes:
+    """The edit list of a file whose header comes last replaced by these (ticks of the movie, ticks of the track, 16.16 rate)."""
+    moov, trak, edts = (find_box(mp4, kind) for kind in (b"moov", b"trak", b"edts"))
+    entries = b"".join(struct.pack(">Iii", *edit) for edit in edits)
+    made = box(b"edts", box(b"elst", bytes(4), len(edits).to_bytes(4), entries))
+    assert mp4.index(b"mdat") < mp4.index(b"moov"), "offsets into the media would no longer hold"
+    return mp4.replace(moov, box(b"moov", moov[8:].replace(trak, box(b"trak", trak[8:].replace(edts, made)))))
+
+
+def test_an_edit_list_of_many_parts_is_read_in_order() -> None:
+    parts = edit_list(with_edits(clip(frames=25), (400, 0, ONE), (200, -1, ONE), (400, 6400, ONE // 2)))
+    assert [e.duration_s for e in parts] == [0.4, 0.2, 0.4]
+    assert [e.media_time_s for e in parts] == [0.0, None, 0.5]
+    assert [e.rate for e in parts] == [1.0, 1.0, 0.5]
+
+
 @given(st.binary(max_size=300), st.sampled_from([b"moov", b"uuid", b"trak"]))
 def test_any_bytes_are_searched_for_boxes_without_harm(data: bytes, kind: bytes) -> None:
     assert isinstance(edit_list(box(kind, data) + data), tuple)
@@ -138,8 +156,21 @@ def test_few_or_missing_times_have_no_clock(times_s: Float64Array) -> None:
 
 
 def test_missing_and_double_times_are_counted() -> None:
-    assert forensics.faulty_times(np.array([0, 0.1, 0.1, np.nan, 0.3])) == 2
-    assert forensics.faulty_times(np.arange(5) / 30) == 0
+    assert forensics.faulty_times(np.array([0, 0.1, 0.1, np.nan, 0.3]), 0.0) == 2
+    assert forensics.faulty_times(np.arange(5) / 30, 0.0005) == 0
+
+
+def test_times_closer_than_any_cameras_are_counted() -> None:
+    crowded_s = np.concatenate([np.arange(5) / 30, 1 + 1e-4 * np.arange(4)])
+    assert forensics.faulty_times(crowded_s, 0.0005) == 3
+    assert forensics.faulty_times(crowded_s, 0.0) == 0
+    assert forensics.faulty_times(np.arange(200) / 240, 0.0005) == 0
+
+
+def test_what_the_reader_met_is_counted_and_a_file_cannot_say_it_for_itself() -> None:
+    whole = clip("matroska", frames=5, tags={"found.missing_frames": "many", "FOUND.MISSING_FRAMES": "7"})
+    assert forensics.found(facts(whole), "missing_frames") == 0
+    assert forensics.found(dataclasses.replace(facts(whole), tags={"found.missing_frames": "3"}), "missing_frames") == 3
 
 
 def test_the_longest_gap_is_measured_in_seconds_and_steps() -> None:

@@ -19,6 +19,7 @@ from skimage.data import astronaut
 from kyc_guard import ConfigError, ModelError, Outcome, Submission, UnreadableError, Verifier, pipeline
 from kyc_guard.errors import LimitError
 from kyc_guard.media import AUDIO_RATE_HZ
+from kyc_guard.media.encode import mp4
 from kyc_guard.submission import Challenge
 from kyc_guard.types import Evidence, Modality
 
@@ -136,6 +137,38 @@ def test_a_photo_is_told_apart_from_a_clip(tmp_path: Path) -> None:
     assert clip.burst_track is not None
     assert clip.clip is not None
     assert len(clip.burst_track.faces) == len(clip.clip.burst_rgb)
+
+
+def filmed(format_: str, frames: list[Any]) -> bytes:
+    """The frames as an animated picture, or as an MP4."""
+    if format_ == "MP4":
+        return mp4(np.stack(frames))
+    buffer = io.BytesIO()
+    first, *others = (Image.fromarray(f) for f in frames)
+    first.save(buffer, format_, save_all=True, append_images=others, duration=40)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("format_", ["WEBP", "GIF", "MP4"])
+@pytest.mark.parametrize("moves", [True, False])
+def test_an_animated_picture_is_no_selfie_clip_and_a_video_is_asked_for(tmp_path: Path, format_: str, moves: bool) -> None:
+    frames = [np.roll(FACE_RGB, 2 * (i % 3) * moves, axis=1) for i in range(9)]
+    for i, frame in enumerate(frames):
+        frame[:8, :8] = 25 * i  # or Pillow joins frames that are alike
+    with Verifier(settings_in(tmp_path), detectors=(fake("face_attack", 0.1, Modality.FACE, Modality.CLIP), usual()[1])) as verifier:
+        decision = verifier.verify(Submission(id="a1", selfie=filmed(format_, frames), document=(BLANK_RGB,)))
+        seen = verifier.gather(Submission(id="a1", selfie=filmed(format_, frames)))
+    if format_ == "MP4":
+        assert decision.outcome is Outcome.ACCEPT
+        assert seen.has(Modality.CLIP)
+        return
+    assert decision.outcome is Outcome.RETRY
+    assert [r.code for r in decision.reasons] == ["no_clip", "could_not_judge"]
+    assert "a1: selfie: is an animated picture" in decision.reasons[0].detail
+    assert decision.reasons[0].detail.endswith("send the video as MP4 or WebM")
+    assert seen.burst_track is None
+    assert seen.motion_track is None
+    assert seen.has(Modality.FACE), "its pictures may still be looked at as a photo's"
 
 
 def test_evaluate_runs_only_the_detectors_with_a_fusion_weight(tmp_path: Path) -> None:

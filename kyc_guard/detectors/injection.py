@@ -38,6 +38,8 @@ FINDINGS = (
     "injection_even_times",
     "injection_faulty_times",
     "injection_gap",
+    "injection_incomplete",
+    "injection_size_changes",
     "injection_repeated_frames",
     "injection_frozen",
     "injection_loop",
@@ -50,6 +52,7 @@ FINDINGS = (
     "injection_device_differs",
     "injection_seen_before",
     "injection_signature_wrong",
+    "injection_unsigned",
     "injection_c2pa_invalid",
     "injection_c2pa_unknown_signer",
     "injection_c2pa_no_camera",
@@ -67,8 +70,10 @@ class Limits:
     session_slack_s: float
     even_error_s: float
     even_tick_s: float
+    least_step_s: float
     gap_s: float
     gap_steps: float
+    lost_share: float
     same_frame: float
     repeated_share: float
     loop: float
@@ -105,7 +110,7 @@ class Injection:
     limits: Limits
     findings: Mapping[str, float]
     keys: Mapping[str, CaptureKey] = field(default_factory=lambda: MappingProxyType({}))
-    """Capture keys by id; without them a signature is not looked at."""
+    """Capture keys by id. Without them a signature is not looked at; with them its absence is a finding."""
     seen: SeenClips | None = None
     c2pa_anchors_pem: str | None = None
     """Authorities whose signers of C2PA manifests are known."""
@@ -163,6 +168,8 @@ class Injection:
         text = submission.device.get("signature")
         if text is None or not self.keys:
             measured["signature"] = "absent" if text is None else "not checked: no capture keys are set"
+            if self.keys:  # or leaving it out would be the way around it
+                yield Reason("injection_unsigned", "capture keys are set and the clip came without a signature")
             return
         nonce = submission.challenge.nonce if submission.challenge is not None else None
         parts = split(str(text))
@@ -238,14 +245,22 @@ def _times(facts: ContainerFacts, limits: Limits, measured: dict[str, Any]) -> I
     times_s = facts.packet_times_s
     error_s, tick_s = forensics.grid_error_s(times_s), forensics.tick_s(facts)
     measured["grid_error_ms"] = None if error_s is None else round(1000 * error_s, 4)
-    if error_s is not None and error_s <= max(limits.even_error_s, 0.5 * tick_s) and tick_s <= limits.even_tick_s:
+    # Jitter is rounded away by half a tick. Where ticks are coarse that would forgive what cameras show in them: steps of unlike length.
+    rounding_s = 0.5 * tick_s if tick_s <= limits.even_tick_s else 0.0
+    if error_s is not None and error_s <= max(limits.even_error_s, rounding_s):
         yield Reason("injection_even_times", f"frame times lie on a clock to {1e6 * error_s:.0f} us; cameras jitter")
-    if faulty := forensics.faulty_times(times_s):
-        yield Reason("injection_faulty_times", f"{faulty} of {len(times_s)} frame times are missing or double")
+    if faulty := forensics.faulty_times(times_s, limits.least_step_s):
+        yield Reason("injection_faulty_times", f"{faulty} of {len(times_s)} frame times are missing, double or too close for a camera")
     gap_s, steps = forensics.longest_gap(times_s)
     measured["longest_gap_s"] = round(gap_s, 4)
     if gap_s > limits.gap_s and steps > limits.gap_steps:
         yield Reason("injection_gap", f"{gap_s:.2f} s without a frame ({steps:.0f} usual steps)")
+    lost, damaged, other = (forensics.found(facts, what) for what in ("missing_frames", "undecodable_packets", "frames_of_other_size"))
+    measured |= {"missing_frames": lost, "undecodable_packets": damaged, "frames_of_other_size": other}
+    if lost + damaged > limits.lost_share * (len(times_s) + lost):
+        yield Reason("injection_incomplete", f"{lost + damaged} of the {len(times_s) + lost} announced frames are missing or damaged")
+    if other:
+        yield Reason("injection_size_changes", f"{other} of the frames looked at have another size than most")
     if (drift := forensics.sound_drift(facts)) is not None:
         measured["sound"] = {"ends_apart_s": round(drift[0], 3), "drift": round(drift[1], 4)}
         if drift[0] > limits.sound_ends_s or abs(drift[1]) > limits.sound_drift:

@@ -216,7 +216,7 @@ def container_facts(
     tags = dict(container.metadata)
     for s in container.streams:
         tags |= {f"stream{s.index}.{key}": value for key, value in s.metadata.items()}
-    tags = clean_tags(tags)
+    tags = {key: value for key, value in clean_tags(tags).items() if not key.startswith("found.")}  # which are ours to say
     findings = {"missing_frames": max(stream.frames - len(packets.packets), 0), **findings}
     tags |= {f"found.{key}": str(value) for key, value in findings.items() if value}
     raw_s = packets.raw_times_s[packets.order]

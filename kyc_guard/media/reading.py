@@ -3,7 +3,7 @@
 Every reader takes a path, the bytes themselves, or decoded pixels. A file is read once, so what is hashed is what is judged.
 
     read_image(media, limits) -> pixels, facts        JPEG, JPEG 2000, PNG, WebP, HEIC, BMP, TIFF, GIF
-    read_clip(media, sampling, limits) -> Clip        those, animated WebP and GIF, MP4, MOV, WebM, MKV, AVI, MPEG
+    read_clip(media, sampling, limits) -> Clip        those, animated WebP and GIF as stills, MP4, MOV, WebM, MKV, AVI, MPEG
     read_audio(media, limits) -> samples or None
 """
 
@@ -113,8 +113,9 @@ def read_image(media: Media, limits: Limits, name: str | None = None) -> tuple[U
 def read_clip(media: Media, sampling: Sampling, limits: Limits, name: str | None = None) -> Clip:
     """Decode the frames of a clip that ``sampling`` asks for; a picture becomes a clip of one frame.
 
-    Times count from the container's start. An array (T, H, W, 3) has no clock: 30 frames a second are assumed. Frames whose size
-    is not that of most are left out, a damaged frame likewise; ``facts.tags`` says so under ``found.``.
+    An animated picture is a still, however many frames it has: no camera writes one. Times count from the container's start. An
+    array (T, H, W, 3) has no clock: 30 frames a second are assumed. Frames whose size is not that of most are left out, a damaged
+    frame likewise; ``facts.tags`` says so under ``found.``.
 
     Raises:
         UnreadableError: missing, not a regular file, neither video nor picture, no video stream, no frame can be decoded.
@@ -288,7 +289,10 @@ def _exif(image: ImageFile.ImageFile) -> Mapping[int, Any]:
 
 
 def _read_animation(image: ImageFile.ImageFile, parts: Parts, data: bytes, *, sampling: Sampling, limits: Limits, name: str) -> Clip:
-    """Animated WebP or GIF: frames build on one another, so all up to the last wanted are decoded."""
+    """Animated WebP or GIF: frames build on one another, so all up to the last wanted are decoded.
+
+    No camera writes these, and they carry none of the traces a recording is judged by: what moves in them proves no living face.
+    """
     if len(parts.sizes) > limits.max_frames:
         raise LimitError(name, f"has more than {limits.max_frames} frames", "send a shorter clip")
     if parts.duration_s > limits.max_duration_s:
@@ -327,7 +331,7 @@ def _read_animation(image: ImageFile.ImageFile, parts: Parts, data: bytes, *, sa
         keyframe_times_s=times_s[:1],
         packet_sizes_bytes=np.array(parts.sizes, np.int64),
     )
-    return Clip(frames_rgb, timestamps_s, burst_rgb, burst_timestamps_s, is_still=False, facts=facts)
+    return Clip(frames_rgb, timestamps_s, burst_rgb, burst_timestamps_s, is_still=True, facts=facts)
 
 
 def _array_frames(array: UInt8Array, limits: Limits, name: str) -> UInt8Array:

@@ -23,8 +23,8 @@ from kyc_guard.motion.regions import SCALE, View
 from kyc_guard.motion.returns import Repeats
 from kyc_guard.types import Clip, FaceTrack, Float32Array
 
-_MOST_MOMENTS = 600
-"""The middle 40 s of a long clip: comparing all with all costs their square."""
+_CROWDED = 0.45
+"""Burst frames whose step is less than this share of the clip's usual one say nothing of it: a camera in the dark halves its rate."""
 
 STEP_NAMES = (
     *(f"{what}_{r}" for what in ("change", "unexplained", "grain", "flicker", "chroma_change") for r in MOVING),
@@ -145,8 +145,15 @@ def measure_repeats(clip: Clip, burst_track: FaceTrack) -> Repeats:
     full_s, motion_s = np.concatenate([clip.timestamps_s, clip.burst_timestamps_s]), clip.motion_timestamps_s
     frozen_s = max(returns.longest_freeze_s(full, full_s), returns.longest_freeze_s(motion, motion_s))
     moments_s, first = np.unique(np.concatenate([full_s, motion_s]), return_index=True)
-    middle = slice(max(0, (len(first) - _MOST_MOMENTS) // 2), (len(first) + _MOST_MOMENTS) // 2)
-    step_s = float(np.median(np.diff(clip.burst_timestamps_s)))
-    returned = returns.best_return(np.concatenate([full, motion])[first][middle], moments_s[middle], step_s)
-    unrest, brief_unrest = (returns.least_unrest(motion, motion_s, rest) for rest in (returns.LONG_REST, returns.BRIEF_REST))
+    returned = returns.best_return(np.concatenate([full, motion])[first], moments_s, _frame_step_s(clip))
+    even = returns.evened(motion)
+    unrest, brief_unrest = (returns.least_unrest(even, motion_s, rest) for rest in (returns.LONG_REST, returns.BRIEF_REST))
     return Repeats(frozen_s, unrest, brief_unrest, returned)
+
+
+def _frame_step_s(clip: Clip) -> float:
+    """Time from frame to frame: the burst's, unless its frames are crowded together within the clip."""
+    burst_s = float(np.median(np.diff(clip.burst_timestamps_s)))
+    times_s = clip.facts.packet_times_s
+    usual_s = returns.usual_step_s(times_s) if times_s is not None else burst_s
+    return usual_s if burst_s < _CROWDED * usual_s else burst_s

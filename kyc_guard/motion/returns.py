@@ -26,6 +26,10 @@ _BESIDE_S = 0.12
 """How far beside a line the movement must show that the line is no rest."""
 _FEWEST = 10
 """Pairs of moments on a line."""
+_MOST_PAIRS = 600 * 600
+"""Of moments, compared with one another: all with all for 40 s at 15 a second, every fourth or fifth with all in the longest clips."""
+_FINEST_STEP_S = 1 / 240
+"""No phone films faster. The sender writes the times: a finer step would make lines without number, each of them without pairs."""
 _NOISE = 0.02
 """Squared grey levels: what rounding alone leaves."""
 _REST_SIDE = 16
@@ -89,23 +93,30 @@ def longest_freeze_s(thumbs: Float32Array, times_s: Float64Array) -> float:
     return longest_s
 
 
-def least_unrest(thumbs: Float32Array, times_s: Float64Array, rest: Rest) -> float:
-    """How little the picture changes in its quietest stretch, in shares of its own contrast; infinite for shorter clips.
-
-    Light and contrast of every frame are evened out and moments are averaged: noise and exposure made up for a frozen picture count
-    for little.
+def evened(thumbs: Float32Array) -> Float64Array:
+    """(N, P) small pictures with light and contrast of every frame evened out; what `least_unrest` looks at.
 
     Args:
-        thumbs: (N, side, side) luma of one fixed window, in order of time. times_s: (N,).
+        thumbs: (N, side, side) luma of one fixed window.
     """
-    if len(thumbs) < 2 or not (step_s := float(np.median(np.diff(times_s)))) > 0:
-        return math.inf
-    small = np.stack([cv2.resize(t, (_REST_SIDE, _REST_SIDE), interpolation=cv2.INTER_AREA) for t in thumbs])
-    flat = small.reshape(len(small), -1).astype(np.float64)
+    small = np.array([cv2.resize(t, (_REST_SIDE, _REST_SIDE), interpolation=cv2.INTER_AREA) for t in thumbs])
+    flat = small.reshape(len(small), _REST_SIDE * _REST_SIDE).astype(np.float64)
     flat = flat - flat.mean(axis=1, keepdims=True)
-    flat = flat / np.maximum(flat.std(axis=1, keepdims=True), 1.0)
+    return np.asarray(flat / np.maximum(flat.std(axis=1, keepdims=True), 1.0))
+
+
+def least_unrest(even: Float64Array, times_s: Float64Array, rest: Rest) -> float:
+    """How little the picture changes in its quietest stretch, in shares of its own contrast; infinite for shorter clips.
+
+    Moments are averaged: noise and exposure made up for a frozen picture count for little.
+
+    Args:
+        even: (N, P) `evened` thumbs, in order of time. times_s: (N,).
+    """
+    if len(even) < 2 or not (step_s := float(np.median(np.diff(times_s)))) > 0:
+        return math.inf
     count = max(1, round(rest.mean_s / step_s))
-    sums = np.cumsum(np.concatenate([np.zeros((1, flat.shape[1])), flat]), axis=0)
+    sums = np.cumsum(np.concatenate([np.zeros((1, even.shape[1])), even]), axis=0)
     smooth = (sums[count:] - sums[:-count]) / count
     starts_s = times_s[: len(smooth)]
     least = math.inf
@@ -115,31 +126,52 @@ def least_unrest(thumbs: Float32Array, times_s: Float64Array, rest: Rest) -> flo
     return least
 
 
+def usual_step_s(times_s: Float64Array) -> float:
+    """The step from frame to frame that prevails over most of the time; 0 for fewer than two times.
+
+    Weighed by time, because the sender writes the times: frames crowded into one moment, however many, last for no time.
+
+    Args:
+        times_s: (P,) in any order; what is not finite is left out.
+    """
+    steps_s = np.sort(np.diff(np.sort(times_s[np.isfinite(times_s)])))
+    return float(steps_s[np.searchsorted(np.cumsum(steps_s), steps_s.sum() / 2)]) if len(steps_s) else 0.0
+
+
 def best_return(thumbs: Float32Array, times_s: Float64Array, step_s: float) -> Return:
     """What comes back most faithfully; nothing where too few moments are known.
+
+    A long clip's moments are compared with some of them, spread evenly: each of those still finds its exact like, so a long
+    period shows as a short one does.
 
     Args:
         thumbs: (N, side, side) luma of one fixed window, in order of time. times_s: (N,). step_s: time from frame to frame.
     """
-    later = np.triu(times_s[None] - times_s[:, None] > _APART_S)
+    count = len(thumbs)
+    rows = np.linspace(0, count - 1, min(count, _MOST_PAIRS // max(count, 1))).round().astype(np.int64)
+    later = times_s[None] - times_s[rows][:, None] > _APART_S
     i, j = np.nonzero(later)
     if len(i) < _FEWEST or not step_s > 0:
         return Return()
-    flat = thumbs.reshape(len(thumbs), -1).astype(np.float64)
-    flat = flat - flat.mean(axis=1, keepdims=True)  # an exposure that wanders is no movement
+    step_s = max(step_s, _FINEST_STEP_S)
+    flat = thumbs.reshape(count, -1).astype(np.float64)
+    flat = flat - flat.mean(axis=1, keepdims=True)  # an exposure that wanders is no movement,
+    contrast = flat.std(axis=1, keepdims=True)
+    flat = flat * (np.median(contrast) / np.maximum(contrast, 1.0))  # and it is a gain as well as an offset
     # What moves most tells moments apart best; the rest is the encoder's.
     flat = flat * np.sqrt(flat.std(axis=0) / max(float(flat.std(axis=0).mean()), 1e-9))
     power = np.square(flat).mean(axis=1)
-    apart = np.maximum(power[:, None] + power[None] - 2.0 / flat.shape[1] * (flat @ flat.T), 0.0)
-    usual = np.array([np.median(row[far]) if far.any() else 0.0 for row, far in zip(apart, later | later.T, strict=True)])
+    apart = np.maximum(power[rows][:, None] + power[None] - 2.0 / flat.shape[1] * (flat[rows] @ flat.T), 0.0)
+    far = np.abs(times_s[None] - times_s[rows][:, None]) > _APART_S
+    usual = np.array([np.median(row[mask]) if mask.any() else 0.0 for row, mask in zip(apart.T, far.T, strict=True)])
     best = Return()
-    for turned, along_s in ((False, times_s[j] - times_s[i]), (True, times_s[j] + times_s[i])):
+    for turned, along_s in ((False, times_s[j] - times_s[rows][i]), (True, times_s[j] + times_s[rows][i])):
         line = np.round(along_s / step_s).astype(np.int64)
         first = int(line.min())
         pairs = np.bincount(line - first)
         many = np.maximum(pairs, 1)
         own = np.bincount(line - first, weights=apart[i, j]) / many + _NOISE
-        typical = np.bincount(line - first, weights=(usual[i] + usual[j]) / 2) / many + _NOISE
+        typical = np.bincount(line - first, weights=(usual[rows][i] + usual[j]) / 2) / many + _NOISE
         reach = max(1, round(_BESIDE_S / step_s))
         near = np.pad(np.where(2 * pairs >= _FEWEST, own, np.inf), reach, constant_values=np.inf)
         beside = np.minimum(near[: -2 * reach], near[2 * reach :])

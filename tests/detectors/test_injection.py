@@ -7,6 +7,7 @@ import dataclasses
 import io
 import tomllib
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from makers import clip, find_box, patched
-from test_forensics import encoded, scene
+from makers import ONE, changing_size, clip, patched, with_header_first
+from test_forensics import encoded, scene, with_edits
 
 from kyc_guard import forensics
 from kyc_guard.config import Limits, Policy, Sampling, Settings, Thresholds
@@ -25,7 +26,7 @@ from kyc_guard.errors import ConfigError
 from kyc_guard.media import read_clip
 from kyc_guard.signatures import CaptureKey, sign
 from kyc_guard.submission import Challenge, Submission
-from kyc_guard.types import Evidence, Signal, UInt8Array
+from kyc_guard.types import Evidence, Float64Array, Outcome, Signal, UInt8Array
 
 SHIPPED = Settings()
 THRESHOLDS = Thresholds.load(SHIPPED.weights_dir / "thresholds.toml")
@@ -104,6 +105,12 @@ def joined(*parts: bytes) -> bytes:
     return out.getvalue()
 
 
+def cut(mp4: bytes) -> bytes:
+    """An upload that broke off after nine tenths."""
+    data = with_header_first(mp4)
+    return data[: len(data) * 9 // 10]
+
+
 def without_noise(frames: int) -> UInt8Array:
     """A fine pattern slides over a drawn ground: worth many bits, but nothing trembles where nothing moves."""
     pattern = np.random.default_rng(0).integers(0, 255, (60, 96, 1), np.uint8)
@@ -125,6 +132,47 @@ def twice(frames: UInt8Array) -> bytes:
     return encoded(first.burst_rgb, **ONE_GROUP)
 
 
+def ticking(frames: UInt8Array, ticks_per_s: int, times_s: Float64Array) -> bytes:
+    """H.264 in an MP4 whose clock ticks so often a second; times are rounded to it."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4", options={"video_track_timescale": str(ticks_per_s)}) as sink:
+        stream = sink.add_stream("libx264", rate=30, options={"bf": "0"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt, stream.codec_context.thread_count = "yuv420p", 1
+        stream.codec_context.time_base = Fraction(1, ticks_per_s)
+        for pixels, time_s in zip(frames, times_s, strict=True):
+            frame: Any = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = round(time_s * ticks_per_s), Fraction(1, ticks_per_s)
+            sink.mux(stream.encode(frame))
+        sink.mux(stream.encode(None))
+    return out.getvalue()
+
+
+SOUNDING = clip("matroska", tone_s=2.0)
+EVEN_S = np.arange(60) / 30
+SHAKY_S = np.array(jittered(60)) / 1000
+DROPPED_S = EVEN_S + (np.arange(60) > 20) / 30
+"""A frame is missing: what jitter is left of where a clock has one tick a frame."""
+CROWDED_S = np.sort(np.concatenate([EVEN_S[:55], 1 + 1e-4 * np.arange(1, 6)]))
+
+
+def retimed_sound(mkv: bytes, share: float) -> bytes:
+    """The sound's clock slowed by ``share``, its packets cut so that it ends with the picture; MP4 would stretch their lengths too."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(mkv)) as source, av.open(out, "w", format="matroska") as sink:
+        streams = {s.index: sink.add_stream_from_template(s) for s in (source.streams.video[0], source.streams.audio[0])}
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "audio":
+                packet.pts = packet.dts = round(packet.pts * (1 + share))
+                if packet.pts * packet.time_base > 2.0:
+                    continue
+            packet.stream = streams[packet.stream.index]
+            sink.mux(packet)
+    return out.getvalue()
+
+
 ONE_GROUP = {"bf": "0", "g": "250", "sc_threshold": "0", "crf": "18"}
 NEAR_LOSSLESS = {"crf": "4", "bf": "0", "g": "30", "preset": "ultrafast"}
 STABLE = {"x264-params": "threads=1:lookahead-threads=1"}
@@ -144,13 +192,21 @@ CASES: Mapping[str, tuple[Callable[[], bytes], Callable[[], bytes]]] = {
         lambda: encoded(scene(60), "libvpx", "webm", [i // 2 * 66 for i in range(60)]),
         lambda: GENUINE,
     ),
+    "injection_size_changes": (
+        lambda: changing_size((128, 96), (64, 48), (30, 30)),
+        lambda: changing_size((128, 96), (128, 96), (30, 30)),
+    ),
+    "injection_incomplete": (lambda: cut(encoded(scene(60))), lambda: with_header_first(encoded(scene(60)))),
     "injection_gap": (
         lambda: encoded(scene(60), "libvpx", "webm", [t + 900 * (t > 1000) for t in jittered(60)]),
         lambda: GENUINE,
     ),
     "injection_repeated_frames": (lambda: camera(np.repeat(scene(50), 2, axis=0)), lambda: GENUINE),
     "injection_frozen": (lambda: encoded(np.repeat(scene(1), 60, axis=0)), lambda: GENUINE),
-    "injection_loop": (lambda: encoded(np.concatenate([scene(45, 4)] * 3), bf="0", **STABLE), lambda: GENUINE),
+    "injection_loop": (
+        lambda: encoded(np.concatenate([scene(45, 4)] * 3), bf="0", **STABLE),
+        lambda: encoded(scene(135, 4), bf="0", **STABLE),
+    ),
     "injection_sound_apart": (lambda: clip(tone_s=6.0), lambda: clip(tone_s=2.0)),
     "injection_off_grid_keyframe": (
         lambda: joined(*(encoded(scene(n, 1), bf="0", g="15", sc_threshold="0") for n in (50, 60))),
@@ -174,6 +230,40 @@ def test_a_clip_made_to_show_it_is_found_and_a_genuine_one_is_not(code: str) -> 
     made, genuine = CASES[code]
     assert code in codes(judge(made()))
     assert code not in codes(judge(genuine()))
+
+
+@pytest.mark.parametrize(
+    ("code", "made", "genuine"),
+    [
+        ("injection_even_times", lambda: ticking(scene(60), 600, EVEN_S), lambda: ticking(scene(60), 600, SHAKY_S)),
+        ("injection_even_times", lambda: ticking(scene(60), 30, EVEN_S), lambda: ticking(scene(60), 30, DROPPED_S)),
+        ("injection_even_times", lambda: ticking(scene(60), 90_000, EVEN_S), lambda: ticking(scene(60), 90_000, SHAKY_S)),
+        ("injection_faulty_times", lambda: ticking(scene(60), 90_000, CROWDED_S), lambda: ticking(scene(60), 90_000, SHAKY_S)),
+        (
+            "injection_edits",
+            lambda: with_edits(encoded(scene(60)), (900, 0, ONE), (1000, 15_360, ONE)),
+            lambda: with_edits(encoded(scene(60)), (2000, 1024, ONE)),
+        ),
+        ("injection_edits", lambda: with_edits(encoded(scene(60)), (2000, 0, ONE // 2)), lambda: encoded(scene(60))),
+        (
+            "injection_sound_apart",
+            lambda: retimed_sound(SOUNDING, 0.06),
+            lambda: retimed_sound(SOUNDING, 0.0),
+        ),
+    ],
+    ids=["even-600", "even-30", "even-90000", "crowded", "many-edits", "half-speed", "drift"],
+)
+def test_other_ways_to_show_it_are_found_and_their_genuine_counterparts_are_not(
+    code: str, made: Callable[[], bytes], genuine: Callable[[], bytes]
+) -> None:
+    assert code in codes(judge(made()))
+    assert code not in codes(judge(genuine()))
+
+
+def test_sound_whose_clock_differs_is_found_though_it_ends_with_the_picture() -> None:
+    sound = judge(retimed_sound(SOUNDING, 0.06)).facts["sound"]
+    assert sound["ends_apart_s"] < DETECTOR.limits.sound_ends_s
+    assert sound["drift"] == pytest.approx(0.06, abs=0.02)
 
 
 def test_a_browsers_recording_has_no_finding_but_the_library_that_wrote_it() -> None:
@@ -270,6 +360,15 @@ def test_a_signature_fits_one_clip_in_one_session(kind: str) -> None:
     assert judge(GENUINE, device={"signature": signature}).facts["signature"].startswith("not checked")
 
 
+def test_a_clip_without_a_signature_is_noticed_where_keys_are_set_and_goes_to_a_person() -> None:
+    detector = load(Settings(capture_keys={"app1": f"hmac-sha256:{SEED}"}))  # type: ignore[dict-item]
+    unsigned, usual = judge(GENUINE, detector), judge(GENUINE)
+    assert codes(unsigned) - codes(usual) == {"injection_unsigned"}
+    assert (unsigned.facts["signature"], usual.facts["signature"]) == ("absent", "absent")
+    assert Policy.load(SHIPPED.policy_path).reasons["injection_unsigned"] is Outcome.REVIEW
+    assert codes(judge(GENUINE, detector, device={"signature": ""})) - codes(usual) == {"injection_signature_wrong"}
+
+
 @pytest.mark.parametrize("text", ["", "rsa:AAAA", "ed25519:AAAA", "ed25519:!!", "hmac-sha256:AAAA", SEED])
 def test_a_key_of_another_kind_or_length_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="capture key"):
@@ -315,10 +414,14 @@ def test_the_same_clip_gives_the_same_signal() -> None:
     assert judge(GENUINE).to_json() == judge(GENUINE).to_json()
 
 
-def test_a_cut_file_is_judged_by_what_is_left() -> None:
-    whole = encoded(scene(60), movflags="faststart")
-    moov = find_box(whole, b"moov")
-    assert len(moov) > 100
+def test_a_cut_file_is_judged_by_what_is_left_and_says_so() -> None:
+    whole, torn = judge(with_header_first(encoded(scene(60)))), judge(cut(encoded(scene(60))))
+    assert whole.facts["missing_frames"] == 0
+    assert 0 < torn.facts["missing_frames"] < 60
+    assert codes(torn) - codes(whole) == {"injection_incomplete"}
+    assert whole.score is not None
+    assert torn.score is not None
+    assert whole.score < torn.score < REVIEW, "uploads break off: no reason to show a person"
     assert judge(camera(scene(60))[:-2000]).score is not None
 
 

@@ -198,7 +198,7 @@ def test_wrong_keyframe_flags_do_not_spoil_frames() -> None:
 
 
 @pytest.mark.parametrize("format_", ["WEBP", "GIF"])
-def test_animated_pictures_are_clips(format_: str) -> None:
+def test_animated_pictures_are_stills_of_many_frames(format_: str) -> None:
     data = makers.animation(format_, 30, [40] * 20 + [100] * 10)
     clip = read_clip(data, SAMPLING, LIMITS)
 
@@ -208,7 +208,7 @@ def test_animated_pictures_are_clips(format_: str) -> None:
     assert np.allclose(clip.timestamps_s, expected_s)
     burst = makers.numbers(clip.burst_rgb)
     assert burst == list(range(burst[0], burst[0] + 8))
-    assert not clip.is_still
+    assert clip.is_still, "no camera writes an animation"
     assert clip.facts.format == format_.lower()
     assert clip.facts.duration_s == pytest.approx(1.8)
     assert clip.facts.packet_sizes_bytes is not None
