@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
@@ -19,7 +20,7 @@ import numpy as np
 from kyc_guard import detectors as room
 from kyc_guard import fusion, process
 from kyc_guard.config import Limits, Settings
-from kyc_guard.detectors.protocol import Bundle, Detector, abstain
+from kyc_guard.detectors.protocol import Bundle, Detector, Memory, Remembering, SeenClips, SessionBook, abstain
 from kyc_guard.documents.chip import with_chip
 from kyc_guard.documents.page import with_documents
 from kyc_guard.errors import ConfigError, UnreadableError
@@ -52,11 +53,23 @@ class AttackScore:
 class Verifier:
     """Judges submissions. One instance may be shared between threads; a ``with`` closes it.
 
+    Args:
+        sessions: the sessions this server issued. With them no submission is accepted that names none, or not its own.
+        seen: clips of earlier submissions, such as `kyc_guard.seen_clips.ClipMemory`.
+
     Raises:
-        ConfigError: policy, thresholds and detectors do not fit together. ModelError: a weight is missing or altered.
+        ConfigError: policy, thresholds and detectors do not fit together, or no detector would ask what was handed in. ModelError: a
+            weight is missing or altered.
     """
 
-    def __init__(self, settings: Settings | None = None, *, detectors: Sequence[type[Detector]] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        detectors: Sequence[type[Detector]] | None = None,
+        sessions: SessionBook | None = None,
+        seen: SeenClips | None = None,
+    ) -> None:
         self.settings = settings or Settings()
         process.settle()
         # Not when the first face is looked for: what MediaPipe imports keeps an exception, whose frames would hold on to that clip.
@@ -64,6 +77,7 @@ class Verifier:
         self.bundle = Bundle.load(self.settings)
         self.detectors = tuple(kind.load(self.bundle) for kind in (room.DETECTORS if detectors is None else detectors))
         self._demand_agreement()
+        self.detectors = _remembering(self.detectors, Memory(sessions, seen))
         self._other_face_ratio = self.bundle.policy.gate("other_face_ratio")
         weights = self.bundle.weights
         self.models: Mapping[str, str] = MappingProxyType({name: weights.get(name).sha256 for name in weights.names()})
@@ -297,6 +311,12 @@ class Verifier:
             return Reason("no_audio", f"{name}: is silent, {loudest_db:.0f} dB of full scale at most, below {least_db:g}")
         return audio
 
+    def remembering(self, memory: Memory) -> Verifier:
+        """The same verifier with another memory. Models and threads are shared: close only the first."""
+        twin = copy(self)
+        twin.detectors = _remembering(self.detectors, memory)
+        return twin
+
     def close(self) -> None:
         """Let go of the models; the verifier judges nothing afterwards."""
         self.detectors = ()
@@ -324,6 +344,15 @@ class Verifier:
             review, reject = (None if p is None else thresholds.point(name, p) for p in (check.review_at, check.reject_at))
             if review is not None and reject is not None and review > reject:
                 raise ConfigError(f"{path}: [checks.{name}] would reject at {reject} what it reviews only at {review}")
+
+
+def _remembering(detectors: Sequence[Detector], memory: Memory) -> tuple[Detector, ...]:
+    # A book that nobody asks would look like protection.
+    asked = {d.name for d in detectors if isinstance(d, Remembering)}
+    for name, given in (("challenge", memory.sessions), ("injection", memory.seen)):
+        if given is not None and name not in asked:
+            raise ConfigError(f"no detector {name} asks the sessions or clips that were handed in. Remedy: load it, or hand none in")
+    return tuple(d.remembering(memory) if isinstance(d, Remembering) else d for d in detectors)
 
 
 def _together(documents: Evidence, selfie: Evidence) -> Evidence:

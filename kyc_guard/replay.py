@@ -3,6 +3,9 @@
 A decision carries the hashes of its inputs, the day that counted as today, the sampling, and what judged it; the files
 themselves, and the claims beside them, are the caller's to keep. They are checked before anything is judged. With another
 bundle a replay answers *what would have become of this submission*, as a list of changes.
+
+What the server remembered then, of the session and of earlier clips, is taken from the decision and not asked again: a session is
+used up by its first answer, and the clip itself is remembered since. So a replay says nothing about the books of today.
 """
 
 from __future__ import annotations
@@ -17,16 +20,18 @@ from typing import Any
 
 from kyc_guard import batch
 from kyc_guard.config import Sampling, Settings
-from kyc_guard.detectors.protocol import Bundle
+from kyc_guard.detectors.protocol import Bundle, Memory
 from kyc_guard.errors import InputError, SchemaError, UnreadableError
 from kyc_guard.pipeline import Verifier, declared_sha256, sent_inputs
-from kyc_guard.submission import Submission
-from kyc_guard.types import Decision, Evidence
+from kyc_guard.submission import Challenge, Submission
+from kyc_guard.types import Decision, Evidence, Reason, UInt8Array
 
 _BUNDLE = ("policy_sha256", "thresholds_sha256", "models", "software")
 """The fields of a decision that say what judged; all others but the time it took are the verdict."""
 _NOT_VERDICT = {*_BUNDLE, "took_ms"}
 _ABSENT = "(absent)"
+_REMEMBERED = {"session_problem", "seen_before"}
+"""The facts in which signals keep what a server's memory answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ def replay(record: Mapping[str, Any], submission: Submission, verifier: Verifier
     """
     _demand_same_inputs(record, submission, verifier.settings)
     submission = dataclasses.replace(submission, id=record["submission"])  # its folder may have been renamed
-    decision, evidence = verifier.examine(submission, judged_on=date.fromisoformat(record["judged_on"]))
+    decision, evidence = verifier.remembering(_recorded(record)).examine(submission, judged_on=date.fromisoformat(record["judged_on"]))
     # Through JSON, as the record went: floats come back bit for bit, tuples as lists.
     again = json.loads(json.dumps(decision.to_json(), allow_nan=False))
     differing = [key for key in again if again[key] != record.get(key)]
@@ -156,6 +161,36 @@ def replay(record: Mapping[str, Any], submission: Submission, verifier: Verifier
         judge=verifier.bundle,
         verdict=tuple(c for key, some in found.items() if key not in _NOT_VERDICT for c in some),
         bundle=tuple(c for key, some in found.items() if key in _BUNDLE for c in some),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedSession:
+    """What the session book said of the one submission of a decision."""
+
+    answer: Reason | None
+
+    def problem(self, challenge: Challenge) -> Reason | None:  # noqa: ARG002 - whatever is asked, the answer was given then
+        return self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordedClip:
+    """Which submission a decision's clip was found in."""
+
+    earlier: str | None
+
+    def find(self, sha256: str, prints: UInt8Array, *, submission: str, nearest: float) -> str | None:  # noqa: ARG002
+        return self.earlier
+
+
+def _recorded(record: Mapping[str, Any]) -> Memory:
+    """The answers that a decision's signals hold; no book where none was asked."""
+    facts = {key: value for signal in record["signals"] for key, value in signal.get("facts", {}).items() if key in _REMEMBERED}
+    problem = facts.get("session_problem")
+    return Memory(
+        sessions=_RecordedSession(problem and Reason(problem["code"], problem["detail"])) if "session_problem" in facts else None,
+        seen=_RecordedClip(facts["seen_before"]) if "seen_before" in facts else None,
     )
 
 

@@ -8,7 +8,8 @@
 
 A nonce has 256 random bits and is good for one answer. It is stored as a hash, so that a copy of the store answers nothing, and
 compared in constant time. Every change is one compare-and-swap, so that two answers at once cannot both be taken. Clocks are passed
-in. Nothing here looks at a clip: `kyc_guard.detectors.challenge` does.
+in. Nothing here looks at a clip: `kyc_guard.detectors.challenge` does, and asks `Sessions.problem` where `Verifier(sessions=...)` was
+given the book. Judge only what `submit` took, once: between `submit` and `finish` the book cannot tell one clip from another.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import takewhile
 from threading import Lock
 from typing import Protocol, Self
 
-from kyc_guard.config import Policy
+from kyc_guard.config import Policy, Settings
 from kyc_guard.faces.movements import KINDS
 from kyc_guard.speech.words import language
 from kyc_guard.submission import Challenge
@@ -80,16 +82,31 @@ class SessionStore(Protocol):
 
 @dataclass(slots=True)
 class MemoryStore:
-    """Sessions of one process, for tests and single servers; lost with it, which only makes applicants start again."""
+    """Sessions of one process, for tests and single servers; lost with it, which only makes applicants start again.
 
+    Those that ended longer than ``keep`` ago are forgotten when another is added. Until then a late or repeated answer is told
+    what it is, and a decision may still come. A nonce that is forgotten is as good as one that was never issued.
+    """
+
+    keep: timedelta = timedelta(hours=1)
+    """Housekeeping: no answer is taken after a session's end, however long it is kept."""
     _sessions: dict[str, Session] = field(default_factory=dict)
+    """In the order in which their present challenges were issued, so that the first end first."""
     _nonces: dict[str, str] = field(default_factory=dict)
+    """Hash of every nonce -> its session."""
+    _issued: dict[str, list[str]] = field(default_factory=dict)
+    """Session -> the hashes of its nonces, earlier ones too."""
     _lock: Lock = field(default_factory=Lock)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
 
     def add(self, session: Session) -> None:
         with self._lock:
+            self._forget(session.issued_at)
             self._sessions[session.id] = session
             self._nonces[session.nonce_sha256] = session.id
+            self._issued[session.id] = [session.nonce_sha256]
 
     def get(self, session_id: str) -> Session | None:
         with self._lock:
@@ -104,9 +121,18 @@ class MemoryStore:
             current = self._sessions.get(old.id)
             if current is None or current.version != old.version:
                 return False
+            if new.nonce_sha256 != current.nonce_sha256:
+                del self._sessions[new.id]  # a fresh challenge ends later: to the end of the queue
+                self._nonces[new.nonce_sha256] = new.id
+                self._issued[new.id].append(new.nonce_sha256)
             self._sessions[new.id] = new
-            self._nonces[new.nonce_sha256] = new.id
             return True
+
+    def _forget(self, now: datetime) -> None:
+        for session in list(takewhile(lambda s: s.expires_at + self.keep <= now, self._sessions.values())):
+            del self._sessions[session.id]
+            for nonce in self._issued.pop(session.id):
+                del self._nonces[nonce]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +142,7 @@ class Rules:
     lifetime: timedelta
     attempts: int
     actions: int
+    """Of a challenge; 0 = only a phrase, or only a nonce."""
     window_s: float
     words: int
     """Of the phrase; 0 = none is asked."""
@@ -149,6 +176,15 @@ class Sessions:
         self._rules = rules
         self._chance = chance or secrets.SystemRandom()
         self._phrases: deque[str] = deque(maxlen=rules.fresh)
+
+    @classmethod
+    def of(cls, settings: Settings, store: SessionStore | None = None) -> Self:
+        """With the rules of the policy that ``settings`` name; kept in memory unless a ``store`` is given.
+
+        Raises:
+            ConfigError: the policy cannot be read. ValueError: as the constructor.
+        """
+        return cls(MemoryStore() if store is None else store, Rules.of(Policy.load(settings.policy_path)))
 
     def issue(self, subject: str, now: datetime, *, possible: Collection[str] = tuple(KINDS)) -> tuple[Session, Challenge]:
         """A new session, and the challenge to send to the client: the only time its nonce is seen.
@@ -241,7 +277,7 @@ class Sessions:
         """Why a submission with this challenge must not count; ``None`` if its session waits for just this decision."""
         session = self._store.by_nonce(_digest(challenge.nonce or ""))
         if session is None:
-            return Reason("challenge_wrong_nonce", "no session issued this nonce")
+            return Reason("challenge_wrong_nonce", "no session issued this nonce, or it is long over")
         if not hmac.compare_digest(session.nonce_sha256, _digest(challenge.nonce or "")) or session.state is State.CONSUMED:
             return Reason("challenge_replayed", f"session {session.id} already has an answer to it")
         if session.state is State.EXPIRED:
@@ -259,11 +295,12 @@ class Sessions:
             raise ValueError(f"unknown action {unknown[0]!r}; known are {', '.join(KINDS)}")
         if len(known) < self._rules.actions:
             raise ValueError(f"{len(known)} possible actions, {self._rules.actions} are asked")
-        stressing = [a for a in known if a in STRESSING]
+        stressing = [a for a in known if a in STRESSING] if self._rules.actions else []
         actions = self._chance.sample(stressing, 1) if stressing else []
         actions += self._chance.sample([a for a in known if a not in actions], self._rules.actions - len(actions))
         self._chance.shuffle(actions)
-        # Jittered, so that a script cannot know when the next prompt comes.
+        # Jittered, so that no clip made for one session's times fits another's windows. It hides nothing from a client that is handed
+        # the whole challenge before it records: whether a prompt surprises lies with the server, which may send them one at a time.
         at_s, prompts_s = 1.0, []
         for _ in actions:
             at_s += self._chance.uniform(0.2, 1.0)

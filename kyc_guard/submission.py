@@ -23,7 +23,11 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What the server asked of this applicant in this session."""
+    """What the server asked of this applicant in this session.
+
+    Raises:
+        ValueError: ``prompts_s`` are not finite times from 0 on that rise, one an action.
+    """
 
     nonce: str | None = None
     phrase: str | None = None
@@ -32,6 +36,12 @@ class Challenge:
     expires_at: str | None = None
     prompts_s: tuple[float, ...] = ()
     """When in the clip each action was asked, seconds from its start; empty: one after the other, at the applicant's own pace."""
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(p) and p >= 0 for p in self.prompts_s):
+            raise ValueError("prompts_s must be seconds from the clip's start")
+        if self.prompts_s and (len(self.prompts_s) != len(self.actions) or sorted(self.prompts_s) != list(self.prompts_s)):
+            raise ValueError("prompts_s must rise and have one entry an action")
 
 
 _TOML_KEYS = {"id", "subject", "document", "selfie", "enrolled_voice", "challenge", "claims", "device", "chip"}
@@ -146,14 +156,14 @@ def _challenge(table: Mapping[str, Any], source: Path | str) -> Challenge | None
     if not isinstance(actions, list | tuple):
         raise SchemaError(source, "challenge.actions must be a list of names", 'write actions = ["blink"]')
     prompts = table.get("prompts_s", [])
-    if not isinstance(prompts, list | tuple) or not all(isinstance(p, int | float) and math.isfinite(p) and p >= 0 for p in prompts):
+    if not isinstance(prompts, list | tuple) or not all(isinstance(p, int | float) for p in prompts):
         raise SchemaError(source, "challenge.prompts_s must be a list of seconds", "write prompts_s = [1.0, 4.2]")
-    if prompts and (len(prompts) != len(actions) or sorted(prompts) != list(prompts)):
-        raise SchemaError(source, "challenge.prompts_s must rise and have one entry an action", "write one time for every action")
     texts = {k: _string(v, f"challenge.{k}", source) for k, v in table.items() if k not in {"actions", "prompts_s"}}
-    return Challenge(
-        **texts, actions=tuple(_string(a, "challenge.actions", source) for a in actions), prompts_s=tuple(float(p) for p in prompts)
-    )
+    named = tuple(_string(a, "challenge.actions", source) for a in actions)
+    try:
+        return Challenge(**texts, actions=named, prompts_s=tuple(float(p) for p in prompts))
+    except (ValueError, OverflowError) as error:  # TOML and JSON know integers that no float holds
+        raise SchemaError(source, f"challenge: {error}", "write one rising time for every action, such as [1.0, 6.2]") from error
 
 
 def _string(value: Any, key: str, source: Path | str) -> str:

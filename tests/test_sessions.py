@@ -125,7 +125,7 @@ def test_only_an_answered_session_can_be_decided_on(state: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"nonce": None}, {"nonce": "x"}, {"actions": ("blink",)}, {"phrase": "one"}, {"prompts_s": ()}, {"expires_at": None}],
+    [{"nonce": None}, {"nonce": "x"}, {"actions": ("blink",) * 3}, {"phrase": "one"}, {"prompts_s": ()}, {"expires_at": None}],
 )
 def test_a_submission_that_alters_its_challenge_does_not_count(change: dict[str, object]) -> None:
     sessions, _ = fresh()
@@ -148,6 +148,43 @@ def test_of_two_answers_at_once_one_is_taken() -> None:
         with ThreadPoolExecutor(4) as threads:
             answers = [threads.submit(sessions.submit, session.id, nonce_of(challenge), NOW) for _ in range(4)]
         assert sorted((code(a.result()) for a in answers), key=str) == [None, *["challenge_replayed"] * 3]
+
+
+def test_sessions_that_are_long_over_are_forgotten_and_no_others() -> None:
+    store = MemoryStore(keep=timedelta(seconds=60))
+    sessions = Sessions(store, RULES)
+    issued = [sessions.issue("ada", NOW + timedelta(seconds=i)) for i in range(50)]
+    used, answer = issued[-1]
+    sessions.submit(used.id, nonce_of(answer), NOW)
+    sessions.finish(used.id, Outcome.ACCEPT, NOW)
+
+    sessions.issue("bob", LATER + timedelta(seconds=59))
+    assert len(store) == 51, "ended, but remembered for a minute"
+    assert code(sessions.problem(answer)) == "challenge_replayed"
+    assert code(sessions.submit(issued[0][0].id, nonce_of(issued[0][1]), LATER)) == "challenge_expired"
+
+    sessions.issue("bob", LATER + timedelta(seconds=60 + 48))
+    assert len(store) == 3, "the last of the fifty, and Bob's"
+    assert store.get(issued[0][0].id) is None
+    assert code(sessions.problem(issued[0][1])) == "challenge_wrong_nonce"
+    assert code(sessions.problem(answer)) == "challenge_replayed"
+
+    sessions.issue("bob", LATER + timedelta(seconds=60 + 49))
+    assert store.get(used.id) is None
+    assert code(sessions.problem(answer)) == "challenge_wrong_nonce", "forgotten, and still no answer to anything"
+
+
+def test_a_session_that_was_given_another_try_is_kept_by_its_new_end() -> None:
+    store = MemoryStore(keep=timedelta(0))
+    sessions = Sessions(store, RULES)
+    session, first = sessions.issue("ada", NOW)
+    other, _ = sessions.issue("bob", NOW + timedelta(seconds=1))
+    sessions.submit(session.id, nonce_of(first), NOW)
+    second = sessions.finish(session.id, Outcome.RETRY, NOW + timedelta(seconds=100))
+    sessions.issue("eve", LATER + timedelta(seconds=1))
+    assert store.get(other.id) is None
+    assert code(sessions.problem(first)) == "challenge_replayed"
+    assert sessions.submit(session.id, nonce_of(second), LATER + timedelta(seconds=2)) == second
 
 
 # --------------------------------------------------------------------------------------------------------------- contents
@@ -291,6 +328,17 @@ def test_a_phrase_is_words_that_can_be_judged_and_does_not_come_again_soon() -> 
     assert len(set(phrases)) == len(phrases)
     known = language().sounds
     assert all(len(p.split()) == RULES.words and set(p.split()) <= set(known) for p in phrases)
+
+
+def test_a_session_may_ask_for_a_phrase_alone() -> None:
+    store = MemoryStore()
+    sessions = Sessions(store, replace(RULES, actions=0), chance=random.Random(0))
+    session, challenge = sessions.issue("ada", NOW, possible=())
+    assert (challenge.actions, challenge.prompts_s) == ((), ())
+    assert len((challenge.phrase or "").split()) == RULES.words
+    assert sessions.submit(session.id, nonce_of(challenge), NOW) == challenge
+    assert sessions.problem(challenge) is None
+    assert code(sessions.problem(replace(challenge, phrase="another one"))) == "challenge_wrong_nonce"
 
 
 def test_no_phrase_is_asked_where_the_policy_wants_none_and_too_short_ones_are_refused() -> None:

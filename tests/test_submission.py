@@ -49,6 +49,12 @@ def test_a_challenge_may_hold_toml_times(tmp_path: Path) -> None:
         ('[challenge]\nactions = "blink"', "challenge.actions must be a list"),
         ("[challenge]\nactions = [3]", "challenge.actions must be text"),
         ("[challenge]\nnonce = 3", "challenge.nonce must be text"),
+        ('[challenge]\nactions = ["blink"]\nprompts_s = ["soon"]', "challenge.prompts_s must be a list of seconds"),
+        ('[challenge]\nactions = ["blink"]\nprompts_s = [-1]', "seconds from the clip's start"),
+        ('[challenge]\nactions = ["blink"]\nprompts_s = [inf]', "seconds from the clip's start"),
+        ('[challenge]\nactions = ["blink"]\nprompts_s = [1, 2]', "one entry an action"),
+        ('[challenge]\nactions = ["blink", "smile"]\nprompts_s = [2, 1]', "must rise"),
+        (f'[challenge]\nactions = ["blink"]\nprompts_s = [1{"0" * 400}]', "too large"),
         ('chip = "sod.bin"', "chip must be a table"),
         ('chip = { sod = "sod.bin" }', "chip needs sod and dg1"),
         ('chip = { sod = "sod.bin", dg1 = 3 }', "chip.dg1 must be text"),
@@ -62,6 +68,14 @@ def test_what_does_not_follow_the_schema_is_refused(tmp_path: Path, toml: str | 
         read(tmp_path, toml)
     assert caught.value.path == str(tmp_path / "submission.toml")
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("prompts_s", [(1.0,), (1.0, 2.0, 3.0), (2.0, 1.0), (-1.0, 1.0), (1.0, float("nan"))])
+def test_a_challenge_made_in_python_follows_the_same_rules(prompts_s: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="prompts_s"):
+        Challenge(actions=("blink", "smile"), prompts_s=prompts_s)
+    assert Challenge(actions=("blink", "smile"), prompts_s=(1.0, 2.0)).prompts_s == (1.0, 2.0)
+    assert Challenge(actions=("blink", "smile")).prompts_s == ()
 
 
 @pytest.mark.parametrize("name", ["../other/a.mp4", "/etc/passwd", "sub/../../a.mp4", "out/passwd", "out-file", "a\\u0000b"])

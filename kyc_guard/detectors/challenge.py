@@ -11,12 +11,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
 from kyc_guard.calibration import noisy_or
-from kyc_guard.detectors.protocol import Bundle, abstain
+from kyc_guard.detectors.protocol import Bundle, Memory, SessionBook, abstain
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces import face_square
 from kyc_guard.faces.hands import covered_share, hand_finder
@@ -39,14 +39,6 @@ FINDINGS = (
     "challenge_locked",
 )
 """The reasons this detector may give; each needs its probability in thresholds.toml, beside ``prior``."""
-
-
-class SessionBook(Protocol):
-    """What the server knows of the sessions it issued; `kyc_guard.sessions.Sessions` is one."""
-
-    def problem(self, challenge: Challenge) -> Reason | None:
-        """Why a submission with this challenge must not count: wrong nonce, replayed, expired, locked; ``None`` = it may."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +85,30 @@ class ChallengeResponse:
             min_seen=gate("challenge_min_seen"),
         )
 
+    def remembering(self, memory: Memory) -> Self:
+        return replace(self, sessions=memory.sessions)
+
     def __call__(self, evidence: Evidence) -> Signal:
+        signal = self._acted(evidence)
+        return signal if self.sessions is None else self._in_session(self.sessions, evidence.submission.challenge, signal)
+
+    def _in_session(self, book: SessionBook, challenge: Challenge | None, acted: Signal) -> Signal:
+        """With what the server knows of the session, which is asked of every submission, whatever it was asked to do."""
+        if challenge is None or challenge.nonce is None:
+            problem: Reason | None = Reason("challenge_no_nonce", "the submission names no session")
+        else:
+            problem = book.problem(challenge)
+        reasons = acted.reasons if problem is None else (problem, *acted.reasons)
+        score = acted.score
+        # What was asked and could not be judged stays without a score. Where no action was asked, the session is the whole question.
+        if score is not None or (problem is not None and {r.code for r in acted.reasons} == {"challenge_not_asked"}):
+            weighed = [r for r in reasons if r.code in self.findings]
+            score = noisy_or(self.findings, weighed) if score is not None or weighed else None
+        told = None if problem is None else {"code": problem.code, "detail": problem.detail}
+        facts = {**acted.facts, "nonce": "checked", "session_problem": told}
+        return replace(acted, score=score, reasons=reasons, facts=MappingProxyType(facts))
+
+    def _acted(self, evidence: Evidence) -> Signal:
         challenge = evidence.submission.challenge
         if challenge is None or not challenge.actions:
             return abstain(self, Reason("challenge_not_asked", "the submission's session asked for no action"))
@@ -121,7 +136,7 @@ class ChallengeResponse:
             score=noisy_or(self.findings, reasons),
             quality=seen,
             reasons=reasons,
-            facts=MappingProxyType(_facts(done, nonce_checked=self.sessions is not None)),
+            facts=MappingProxyType(_facts(done)),
             artefacts=MappingProxyType(
                 {
                     "times_s": traces.times_s,
@@ -137,8 +152,6 @@ class ChallengeResponse:
         )
 
     def _reasons(self, challenge: Challenge, done: Sequence[Done]) -> Iterator[Reason]:
-        if self.sessions is not None and (problem := self.sessions.problem(challenge)) is not None:
-            yield problem
         for number, one in enumerate(done, start=1):
             if one.fault is not None:
                 yield Reason(f"challenge_{one.fault}", f"{number}. {one.action}: {_told(one)}")
@@ -183,8 +196,8 @@ def _hand_cover(clip: Clip, track: FaceTrack) -> Float64Array:
     return cover
 
 
-def _facts(done: Sequence[Done], *, nonce_checked: bool) -> dict[str, Any]:
+def _facts(done: Sequence[Done]) -> dict[str, Any]:
     return {
         "actions": [{"action": d.action, "fault": d.fault, "peak": d.peak, "latency_s": d.latency_s, "done_s": d.done_s} for d in done],
-        "nonce": "checked" if nonce_checked else "not checked here",
+        "nonce": "not checked here",
     }

@@ -11,18 +11,18 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
 from kyc_guard import config, forensics, manifests
 from kyc_guard.calibration import noisy_or
 from kyc_guard.config import Thresholds
-from kyc_guard.detectors.protocol import Bundle, abstain, missing
+from kyc_guard.detectors.protocol import Bundle, Memory, SeenClips, abstain, missing
 from kyc_guard.errors import ConfigError, UnreadableError
 from kyc_guard.media import load_media
 from kyc_guard.signatures import CaptureKey, split
@@ -90,19 +90,6 @@ class Limits:
     same_clip: float
 
 
-class SeenClips(Protocol):
-    """Clips of earlier submissions."""
-
-    def find(self, sha256: str, prints: UInt8Array, *, submission: str, nearest: float) -> str | None:
-        """Which earlier submission sent the same bytes, or a clip whose `forensics.clip_distance` is below ``nearest``.
-
-        Args:
-            sha256: hash of the file. prints: (T, 32) uint8, `forensics.frame_prints` of its frames.
-            submission: id of the one being judged, which is never found.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Injection:
     """P(the clip was not filmed by a camera for this session), from its container, its packets and its frames."""
@@ -134,6 +121,9 @@ class Injection:
             reading=bundle.settings.limits,
         )
 
+    def remembering(self, memory: Memory) -> Self:
+        return replace(self, seen=memory.seen)
+
     def __call__(self, evidence: Evidence) -> Signal:
         if (absent := missing(self, evidence)) is not None:
             return absent
@@ -152,7 +142,7 @@ class Injection:
             *_device(clip, evidence.submission.device, self.limits),
             *self._signature(evidence.submission, facts, measured),
             *self._manifest(evidence.submission, facts, measured),
-            *self._seen_before(evidence.submission, facts, prints),
+            *self._seen_before(evidence.submission, facts, prints, measured),
         )
         return Signal(
             detector=self.name,
@@ -196,10 +186,11 @@ class Injection:
         if manifest.no_camera is not None:
             yield Reason("injection_c2pa_no_camera", f"the file says of itself that it is {manifest.no_camera}")
 
-    def _seen_before(self, submission: Submission, facts: ContainerFacts, prints: UInt8Array) -> Iterator[Reason]:
+    def _seen_before(self, submission: Submission, facts: ContainerFacts, prints: UInt8Array, measured: dict[str, Any]) -> Iterator[Reason]:
         if self.seen is None:
             return
         earlier = self.seen.find(facts.sha256, prints, submission=submission.id, nearest=self.limits.same_clip)
+        measured["seen_before"] = earlier
         if earlier is not None:
             yield Reason("injection_seen_before", f"this clip, or a copy of it, came with submission {earlier}")
 

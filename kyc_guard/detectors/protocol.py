@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.errors import ConfigError
 from kyc_guard.runtime import Net
-from kyc_guard.types import Evidence, Modality, Reason, Signal
+from kyc_guard.submission import Challenge
+from kyc_guard.types import Evidence, Modality, Reason, Signal, UInt8Array
 from kyc_guard.weights import Weights
+
+
+class SessionBook(Protocol):
+    """What the server knows of the sessions it issued; `kyc_guard.sessions.Sessions` is one."""
+
+    def problem(self, challenge: Challenge) -> Reason | None:
+        """Why a submission with this challenge must not count: wrong nonce, replayed, expired, locked; ``None`` = it may."""
+        ...
+
+
+class SeenClips(Protocol):
+    """Clips of earlier submissions; `kyc_guard.seen_clips.ClipMemory` is one."""
+
+    def find(self, sha256: str, prints: UInt8Array, *, submission: str, nearest: float) -> str | None:
+        """Which earlier submission sent the same bytes, or a clip whose `forensics.clip_distance` is below ``nearest``.
+
+        A store that learns from what it is asked does so in the same step: of two copies at once, one is found.
+
+        Args:
+            sha256: hash of the file. prints: (T, 32) uint8, `forensics.frame_prints` of its frames.
+            submission: id of the one being judged, which is never found.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a server knows besides the submission. Its answers stand in the signals' facts, so that a decision replays without it."""
+
+    sessions: SessionBook | None = None
+    seen: SeenClips | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +78,9 @@ class Bundle:
 
 
 class Detector(Protocol):
-    """One question about one submission. Calls are pure and thread-safe: same evidence, same signal."""
+    """One question about one submission. Calls are pure and thread-safe: same evidence, same signal, and the same answers of a `Memory`
+    where it has one.
+    """
 
     @property
     def name(self) -> str: ...
@@ -62,6 +96,15 @@ class Detector(Protocol):
 
     def __call__(self, evidence: Evidence) -> Signal:
         """Judge; abstain (score None, with a reason) where the evidence does not allow judging."""
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A detector that asks a `Memory`."""
+
+    def remembering(self, memory: Memory) -> Detector:
+        """The same detector with what it needs of ``memory``."""
         ...
 
 
