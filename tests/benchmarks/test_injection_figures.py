@@ -70,7 +70,9 @@ def test_nothing_honest_to_judge_is_bad_input() -> None:
         figures([t for t in TRIALS if t.kind != HONEST], POINTS)
 
 
-@pytest.mark.parametrize("name", ["re-encoded as hardware does, with jitter", "re-encoded by x264", "a pause of 1.5 s", "20 frames in 2 ms"])
+@pytest.mark.parametrize(
+    "name", ["re-encoded as hardware does, with jitter", "re-encoded by x264", "a pause of 1.5 s", "20 frames in 2 ms"]
+)
 def test_a_made_file_shows_the_finding_it_is_made_for(name: str) -> None:
     rng = np.random.default_rng(0)
     ground = rng.normal(128, 30, (24, 24)).repeat(8, axis=0).repeat(8, axis=1)
