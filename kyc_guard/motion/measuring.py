@@ -23,9 +23,6 @@ from kyc_guard.motion.regions import SCALE, View
 from kyc_guard.motion.returns import Repeats
 from kyc_guard.types import Clip, FaceTrack, Float32Array
 
-_CROWDED = 0.45
-"""Burst frames whose step is less than this share of the clip's usual one say nothing of it: a camera in the dark halves its rate."""
-
 STEP_NAMES = (
     *(f"{what}_{r}" for what in ("change", "unexplained", "grain", "flicker", "chroma_change") for r in MOVING),
     *(f"fresh_{r}" for r in MOVING[:-1]),
@@ -152,8 +149,6 @@ def measure_repeats(clip: Clip, burst_track: FaceTrack) -> Repeats:
 
 
 def _frame_step_s(clip: Clip) -> float:
-    """Time from frame to frame: the burst's, unless its frames are crowded together within the clip."""
-    burst_s = float(np.median(np.diff(clip.burst_timestamps_s)))
+    """Time from frame to frame: what prevails over the whole clip, for its middle may be made to tick otherwise."""
     times_s = clip.facts.packet_times_s
-    usual_s = returns.usual_step_s(times_s) if times_s is not None else burst_s
-    return usual_s if burst_s < _CROWDED * usual_s else burst_s
+    return returns.usual_step_s(clip.burst_timestamps_s if times_s is None else times_s)

@@ -127,7 +127,7 @@ def crowded(scene: Scene, frames: int, gap_s: float) -> bytes:
 
 def returned(data: bytes) -> Return:
     clip = read_clip(data, Sampling(motion_hz=15.0), Limits())
-    assert float(np.median(np.diff(clip.burst_timestamps_s))) < 1e-3
+    assert float(np.median(np.diff(clip.burst_timestamps_s))) < 0.018
     return measure_repeats(clip, FaceTrack((portrait()[1],) * len(clip.burst_rgb), 0)).returned
 
 
@@ -137,7 +137,7 @@ def again(time_s: float, number: int) -> Any:
     return noisy(image, number, 1.0), mesh
 
 
-@pytest.mark.parametrize("gap_s", [1e-7, 3e-4])
+@pytest.mark.parametrize("gap_s", [1e-7, 3e-4, 0.017])
 def test_a_clip_whose_frames_crowd_together_costs_no_memory_and_hides_no_loop(gap_s: float) -> None:
     files = [crowded(scene, 180, gap_s) for scene in (again, waved)]
     tracemalloc.start()
