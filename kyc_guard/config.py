@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -154,6 +154,41 @@ class CheckPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ChallengePolicy:
+    """When a submission must have answered an active challenge; as it stands, never.
+
+    Attributes:
+        answered_by: checks whose score means that a challenge was answered and judged.
+        required_from: check, or ``fusion``, -> name of its operating point from which one is required.
+        required_without: checks without whose score one is required.
+    """
+
+    answered_by: tuple[str, ...] = ()
+    required_from: Mapping[str, str] = field(default_factory=dict)
+    required_without: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Self:
+        """Raises ValueError, TypeError or AttributeError where ``table`` is not what [challenge] may be."""
+        _demand_known(table, {"answered_by", "required_from", "required_without"}, "key in [challenge]")
+        rule = cls(
+            answered_by=_names(table.get("answered_by", [])),
+            required_from=dict(zip(table.get("required_from", {}), _names(list(table.get("required_from", {}).values())), strict=True)),
+            required_without=_names(table.get("required_without", [])),
+        )
+        if not rule.answered_by and (rule.required_from or rule.required_without):
+            raise ValueError("[challenge] requires what no check in answered_by could answer")
+        return rule
+
+
+def _names(values: Any) -> tuple[str, ...]:
+    # A lone text is a sequence of letters.
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        raise TypeError(f"{values!r} is no list of names")
+    return tuple(values)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """policy.toml, validated.
 
@@ -162,6 +197,7 @@ class Policy:
             detectors judged; ``None`` = suspicions below their own review points never add up.
         reasons: the floor a reason sets. quality: the gates detectors use to abstain.
         stop_at_reject: whether detectors that come after one that rejects are left out; no outcome depends on it.
+        challenge: when an active challenge is required.
         compare_voices: whether the voice is held against an earlier recording, where one is sent.
         monitor: from where on `kyc_guard.monitor` raises an alarm. cluster: from where on `kyc_guard.cluster` links two
             submissions. No decision depends on these.
@@ -176,12 +212,13 @@ class Policy:
     compare_voices: bool = False
     monitor: Mapping[str, float] = field(default_factory=dict)
     cluster: Mapping[str, float] = field(default_factory=dict)
+    challenge: ChallengePolicy = field(default_factory=ChallengePolicy)
 
     @classmethod
     def load(cls, path: Path) -> Policy:
         data, sha = _read_toml(path)
         try:
-            _demand_known(data, {"checks", "together", "judging", "reasons", "quality", "monitor", "cluster"}, "section")
+            _demand_known(data, {"checks", "together", "challenge", "judging", "reasons", "quality", "monitor", "cluster"}, "section")
             together, judging = data.get("together", {}), data.get("judging", {})
             _demand_known(together, {"review_at"}, "key in [together]")
             _demand_known(judging, {"stop_at_reject", "compare_voices"}, "key in [judging]")
@@ -198,6 +235,7 @@ class Policy:
                 for name, c in data["checks"].items()
             }
             reasons = {code: Outcome(o) for o, codes in data["reasons"].items() for code in codes}
+            challenge = ChallengePolicy.of(data.get("challenge", {}))
             quality = {k: _finite(v) for k, v in data["quality"].items()}
             monitor, cluster = ({k: _finite(v) for k, v in data.get(name, {}).items()} for name in ("monitor", "cluster"))
         except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -206,6 +244,11 @@ class Policy:
             # Fail closed: a mandatory check that may be skipped into accept is a hole, not a policy.
             if check.mandatory and check.on_abstain is Outcome.ACCEPT:
                 raise ConfigError(f"{path}: checks.{name} is mandatory but on_abstain = accept")
+        for name in (*challenge.answered_by, *(n for n in challenge.required_from if n != "fusion"), *challenge.required_without):
+            if name not in checks:
+                raise ConfigError(f"{path}: [challenge] names {name}, which is no check. Remedy: correct it")
+        if (challenge.required_from or challenge.required_without) and reasons.get("challenge_required") is Outcome.ACCEPT:
+            raise ConfigError(f"{path}: [challenge] requires one, and challenge_required is listed under accept")
         if not any(c.mandatory for c in checks.values()):
             raise ConfigError(f"{path}: no check is mandatory; such a policy would accept unjudged submissions")
         return cls(
@@ -218,6 +261,7 @@ class Policy:
             compare_voices=bool(judging.get("compare_voices", False)),
             monitor=monitor,
             cluster=cluster,
+            challenge=challenge,
         )
 
     def gate(self, name: str) -> float:

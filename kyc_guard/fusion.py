@@ -52,6 +52,7 @@ def decide(signals: Sequence[Signal], policy: Policy, thresholds: Thresholds) ->
             findings.extend(_findings(signal, check, policy, thresholds))
     score = attack_score(signals, thresholds)
     findings.extend(_together(signals, score, policy, thresholds))
+    findings.extend(_challenge_required(signals, score, policy, thresholds))
     findings.sort(key=lambda f: -f.outcome.severity)
     outcome = findings[0].outcome if findings else Outcome.ACCEPT
     reasons = tuple(dict.fromkeys(f.reason for f in findings))
@@ -91,6 +92,21 @@ def _together(signals: Sequence[Signal], score: float | None, policy: Policy, th
     if not score < (limit := thresholds.point("fusion", policy.together_review_at)):
         detail = f"{' and '.join(judged)}: fused score {score:.3f} is not below {policy.together_review_at} = {limit:.3f}"
         yield _Finding(Outcome.REVIEW, Reason("suspected_together", detail))
+
+
+def _challenge_required(signals: Sequence[Signal], score: float | None, policy: Policy, thresholds: Thresholds) -> Iterator[_Finding]:
+    """Where an active challenge is required and none was answered: one that was asked and failed speaks by its own check."""
+    judged = {s.detector: s.score for s in signals if s.score is not None and f"{s.detector}_not_asked" not in {r.code for r in s.reasons}}
+    if any(name in judged for name in policy.challenge.answered_by):
+        return
+    why = [f"no answer of {name}" for name in policy.challenge.required_without if name not in judged]
+    for name, point in policy.challenge.required_from.items():
+        value, limit = score if name == "fusion" else judged.get(name), thresholds.point(name, point)
+        # "not below": what could not be judged, and a NaN, are below nothing.
+        if value is None or not value < limit:
+            why.append(f"{name} {'has no score' if value is None else f'{value:.3f}'}, not below {point} = {limit:.3f}")
+    if why:
+        yield _Finding(policy.reasons.get("challenge_required", Outcome.REVIEW), Reason("challenge_required", "; ".join(why)))
 
 
 def fusion_weights(thresholds: Thresholds) -> Mapping[str, float]:

@@ -340,6 +340,8 @@ class Verifier:
             raise ConfigError(f"{path}: [checks.{name}] names no detector. Remedy: remove or correct it")
         for name in sorted(set(fusion.fusion_weights(thresholds)) - have):
             raise ConfigError(f"{thresholds.path}: [fusion.weights] names no detector: {name}. Remedy: run the calibrate command")
+        for name, point in policy.challenge.required_from.items():
+            thresholds.point(name, point)
         for name, check in policy.checks.items():
             review, reject = (None if p is None else thresholds.point(name, p) for p in (check.review_at, check.reject_at))
             if review is not None and reject is not None and review > reject:

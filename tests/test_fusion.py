@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kyc_guard.config import CheckPolicy, Policy, Thresholds
+from kyc_guard.config import ChallengePolicy, CheckPolicy, Policy, Thresholds
 from kyc_guard.errors import ConfigError
 from kyc_guard.fusion import attack_score, decide, fusion_weights
 from kyc_guard.types import Outcome, Reason, Signal
@@ -24,6 +25,8 @@ REASONS = {
     "face_blurred": Outcome.RETRY,
     "second_face": Outcome.REVIEW,
     "known_fraud": Outcome.REJECT,
+    "challenge_not_asked": Outcome.ACCEPT,
+    "challenge_required": Outcome.RETRY,
 }
 POINTS = {"points": {"review": 0.5, "reject": 0.9}}
 
@@ -85,6 +88,78 @@ def test_mild_suspicions_of_two_detectors_add_up(face: float, live: float | None
     assert verdict.outcome is expected
     assert ("suspected_together" in [r.code for r in verdict.reasons]) == (expected is Outcome.REVIEW)
     assert decide(signals, policy(face_attack=CHECK, liveness=CHECK), levels).outcome is not Outcome.REVIEW
+
+
+MILD = {"points": {"review": 0.5, "reject": 0.9, "mild": 0.3}}
+ASKED_FROM = ChallengePolicy(("challenge", "phrase"), {"face_attack": "mild"}, ())
+ASKED_WITHOUT = ChallengePolicy(("challenge", "phrase"), {}, ("injection",))
+
+
+def required(rule: ChallengePolicy, *signals: Signal, **reasons: Outcome) -> tuple[Outcome, set[str]]:
+    checks = {"face_attack": CHECK, **dict.fromkeys(("challenge", "phrase", "injection"), OPTIONAL)}
+    rules = replace(policy(**checks), challenge=rule, reasons=REASONS | reasons)
+    tables = dict.fromkeys(("face_attack", "challenge", "phrase", "injection"), MILD)
+    verdict = decide(signals, rules, thresholds({"face_attack": 1.0}, **tables))
+    return verdict.outcome, {r.code for r in verdict.reasons}
+
+
+NOT_ASKED = signal(None, "challenge_not_asked", detector="challenge")
+
+
+@pytest.mark.parametrize(
+    ("rule", "signals", "outcome"),
+    [
+        (ChallengePolicy(), [signal(0.4), NOT_ASKED], Outcome.ACCEPT),
+        (ASKED_FROM, [signal(0.29), NOT_ASKED], Outcome.ACCEPT),
+        (ASKED_FROM, [signal(0.3), NOT_ASKED], Outcome.RETRY),
+        (ASKED_FROM, [signal(0.3)], Outcome.RETRY),
+        (ASKED_FROM, [signal(0.3), signal(0.1, detector="challenge")], Outcome.ACCEPT),
+        (ASKED_FROM, [signal(0.3), signal(0.1, detector="phrase"), NOT_ASKED], Outcome.ACCEPT),
+        (
+            ASKED_FROM,
+            [signal(0.3), signal(0.1, "challenge_not_asked", detector="challenge")],
+            Outcome.RETRY,
+        ),  # only its session
+        (ASKED_FROM, [signal(0.3), signal(None, "fine", detector="challenge")], Outcome.RETRY),
+        (ASKED_FROM, [signal(0.3), signal(0.95, detector="challenge")], Outcome.REJECT),
+        (ASKED_FROM, [signal(0.6), NOT_ASKED], Outcome.REVIEW),
+        (ASKED_WITHOUT, [signal(0.0), NOT_ASKED, signal(0.1, detector="injection")], Outcome.ACCEPT),
+        (ASKED_WITHOUT, [signal(0.0), NOT_ASKED, signal(None, "fine", detector="injection")], Outcome.RETRY),
+        (ASKED_WITHOUT, [signal(0.0), NOT_ASKED], Outcome.RETRY),
+        (ASKED_WITHOUT, [signal(0.0), signal(0.1, detector="phrase")], Outcome.ACCEPT),
+    ],
+)
+def test_a_challenge_is_required_where_the_policy_says_so_and_none_was_answered(
+    rule: ChallengePolicy, signals: list[Signal], outcome: Outcome
+) -> None:
+    found, reasons = required(rule, *signals)
+    assert found is outcome
+    answered = any(s.detector in rule.answered_by and s.score is not None and not s.reasons for s in signals)
+    assert not (answered and "challenge_required" in reasons)
+    assert outcome is not Outcome.RETRY or "challenge_required" in reasons
+
+
+def test_a_required_challenge_counts_as_the_policy_weighs_it_and_as_review_where_it_does_not() -> None:
+    assert required(ASKED_FROM, signal(0.3), challenge_required=Outcome.REJECT)[0] is Outcome.REJECT
+    unlisted = replace(policy(face_attack=CHECK, challenge=OPTIONAL, phrase=OPTIONAL), challenge=ASKED_FROM, reasons={})
+    assert decide([signal(0.3)], unlisted, thresholds(face_attack=MILD)).outcome is Outcome.REVIEW
+
+
+@pytest.mark.parametrize(("score", "outcome"), [(0.2, Outcome.ACCEPT), (0.3, Outcome.RETRY), (None, Outcome.RETRY)])
+def test_the_fused_score_may_require_a_challenge(score: float | None, outcome: Outcome) -> None:
+    rule = ChallengePolicy(("challenge",), {"fusion": "mild"}, ())
+    rules = replace(policy(face_attack=CHECK, challenge=OPTIONAL), challenge=rule)
+    levels = thresholds(fusion={"weights": {"face_attack": 1.0}, "points": {"mild": 0.25}})
+    verdict = decide([signal(score, *(() if score is not None else ("no_face",)))], rules, levels)
+    assert verdict.outcome is outcome
+    assert ("challenge_required" in {r.code for r in verdict.reasons}) is (outcome is Outcome.RETRY)
+
+
+@given(st.none() | st.floats(0, 1), st.none() | st.floats(0, 1), st.sampled_from([ASKED_FROM, ASKED_WITHOUT]))
+def test_requiring_a_challenge_never_makes_an_outcome_milder(face: float | None, acted: float | None, rule: ChallengePolicy) -> None:
+    signals = [signal(face, *(() if face is not None else ("no_face",)))]
+    signals += [NOT_ASKED if acted is None else signal(acted, detector="challenge")]
+    assert required(rule, *signals)[0].severity >= required(ChallengePolicy(), *signals)[0].severity
 
 
 def test_reasons_come_gravest_first_and_once() -> None:

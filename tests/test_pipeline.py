@@ -271,6 +271,11 @@ def test_a_closed_verifier_judges_nothing(tmp_path: Path) -> None:
         ({"thresholds": THRESHOLDS.replace("reject = 0.9", "")}, usual(), "lacks a usable reject"),
         ({"thresholds": THRESHOLDS.replace("face_attack = 1.0", "face_atack = 1.0")}, usual(), "face_atack"),
         ({"thresholds": "= broken"}, usual(), "not valid TOML"),
+        (
+            {"policy": POLICY + '[challenge]\nanswered_by = ["document"]\nrequired_from = { face_attack = "mild" }\n'},
+            usual(),
+            "lacks a usable mild",
+        ),
         ({"policy": POLICY.replace("other_face_ratio = 0.5", "")}, usual(), "lacks other_face_ratio"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import kyc_guard
-from kyc_guard.config import Policy
+from kyc_guard.config import Policy, Settings, Thresholds
 from kyc_guard.detectors.liveness import CODES
 from kyc_guard.errors import ConfigError
 from kyc_guard.types import Modality, Outcome
@@ -111,6 +112,59 @@ def test_a_wrong_policy_is_refused(tmp_path: Path, old: str, new: str, says: str
     path = tmp_path / "policy.toml"
     assert old in GOOD
     path.write_text(GOOD.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError, match=says):
+        Policy.load(path)
+
+
+RULE = """
+[challenge]
+answered_by = ["face_attack"]
+required_from = { face_attack = "mild", fusion = "even_odds" }
+required_without = ["face_attack"]
+"""
+
+
+def test_a_rule_for_challenges_is_read_and_the_shipped_one_asks_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(GOOD + RULE, encoding="utf-8")
+    rule = Policy.load(path).challenge
+    assert (rule.answered_by, rule.required_without) == (("face_attack",), ("face_attack",))
+    assert rule.required_from == {"face_attack": "mild", "fusion": "even_odds"}
+    shipped = Policy.load(SHIPPED)
+    assert shipped.challenge.answered_by == ("challenge", "phrase")
+    assert not shipped.challenge.required_from
+    assert not shipped.challenge.required_without
+    assert shipped.reasons["challenge_required"] is Outcome.RETRY
+
+
+def test_the_rule_that_the_shipped_policy_suggests_fits_the_shipped_thresholds(tmp_path: Path) -> None:
+    path, text = tmp_path / "policy.toml", SHIPPED.read_text(encoding="utf-8")
+    (suggested,) = re.findall(r"\{ face_attack = \"\w+\" \}", text)
+    path.write_text(text.replace("required_from = {}", f"required_from = {suggested}"), encoding="utf-8")
+    policy, thresholds = Policy.load(path), Thresholds.load(Settings().thresholds_path)
+    review = policy.checks["face_attack"].review_at
+    assert review is not None
+    assert thresholds.point("face_attack", policy.challenge.required_from["face_attack"]) < thresholds.point("face_attack", review)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('answered_by = ["face_attack"]', "", "no check in answered_by"),
+        ('answered_by = ["face_attack"]', 'answered_by = "face_attack"', "no list of names"),
+        ('answered_by = ["face_attack"]', 'answered_by = ["fusion"]', "fusion, which is no check"),
+        ('required_without = ["face_attack"]', 'required_without = ["injektion"]', "injektion"),
+        ('required_without = ["face_attack"]', 'required_whithout = ["face_attack"]', "required_whithout"),
+        ('{ face_attack = "mild",', '{ face_atack = "mild",', "face_atack"),
+        ('{ face_attack = "mild",', "{ face_attack = 0.3,", "no list of names"),
+        ('{ face_attack = "mild", fusion = "even_odds" }', '["mild"]', "policy schema"),
+        ('retry = ["no_face"]', 'retry = ["no_face"]\naccept = ["challenge_required"]', "listed under accept"),
+    ],
+)
+def test_a_wrong_rule_for_challenges_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
+    path = tmp_path / "policy.toml"
+    assert old in GOOD + RULE
+    path.write_text((GOOD + RULE).replace(old, new), encoding="utf-8")
     with pytest.raises(ConfigError, match=says):
         Policy.load(path)
 
