@@ -257,9 +257,7 @@ def progress(traces: Traces, action: str, prompts_s: tuple[float, float], gates:
     return np.fmin(*curves)
 
 
-def _in_window(
-    times_s: Float64Array, curve: Float64Array, action: str, window_s: _Span, gates: Gates, *, hurried: bool = True
-) -> Done:
+def _in_window(times_s: Float64Array, curve: Float64Array, action: str, window_s: _Span, gates: Gates, *, hurried: bool = True) -> Done:
     """The first rise from rest to 1 in the window (from, to) that is as asked; without one, the first that is not.
 
     Args:
@@ -327,7 +325,10 @@ def _swept(times_s: Float64Array, curve: Float64Array, way: NDArray[np.int64], f
     peak = float(curve[way[-1]])
     arrived = way[: int(np.flatnonzero(curve[way] >= _ARRIVED * peak)[0]) + 1]
     took_s = _crossing_s(times_s, curve, way, _ARRIVED * peak) - _crossing_s(times_s, curve, way, _REST * peak)
-    leap = float(np.diff(curve[arrived]).max(initial=0.0)) / float(np.ptp(curve[arrived]))
+    heights, at_s = curve[arrived], times_s[arrived]
+    # Over a span of time as well as from sample to sample, so that a cut is none the better for being filmed often.
+    soon = np.interp(at_s + gates.min_sweep_s / 2, at_s, heights) - heights
+    leap = max(float(np.diff(heights).max(initial=0.0)), float(soon.max(initial=0.0))) / float(np.ptp(heights))
     return (
         took_s >= gates.min_sweep_s
         and len(arrived) >= gates.min_sweep_samples
