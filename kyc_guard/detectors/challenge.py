@@ -56,6 +56,8 @@ class ChallengeResponse:
     gates: Gates
     findings: Mapping[str, float]
     min_seen: float
+    mirrored: bool
+    """Whether clips come as in a mirror; the operator's word, never the client's, who would choose his left after the fact."""
     sessions: SessionBook | None = None
     name: str = "challenge"
     version: str = "1"
@@ -95,6 +97,7 @@ class ChallengeResponse:
             ),
             findings=MappingProxyType({code: float(table[code]) for code in ("prior", *FINDINGS)}),
             min_seen=gate("challenge_min_seen"),
+            mirrored=bundle.policy.mirrored_clips,
         )
 
     def __call__(self, evidence: Evidence) -> Signal:
@@ -115,7 +118,7 @@ class ChallengeResponse:
             return abstain(self, Reason("challenge_not_shown", f"{asked}: another face than the subject's was followed"))
         cover = _hand_cover(clip, track) if "hand_over_face" in challenge.actions else np.full(len(track.faces), np.nan)
         traces = Traces.of(track, clip.motion_timestamps_s, cover)
-        if evidence.submission.device.get("mirrored") is True:  # as front cameras of some apps store it
+        if self.mirrored:
             traces = replace(traces, yaw_deg=-traces.yaw_deg)
         done = judge(traces, challenge.actions, challenge.prompts_s, self.gates)
         reasons = tuple(self._reasons(challenge, done))

@@ -269,7 +269,8 @@ def _in_window(times_s: Float64Array, curve: Float64Array, action: str, window_s
     if not len(inside):
         return Done(action, "not_done", 0.0)
     highest = float(curve[inside].max())
-    tries = [_rise(times_s, curve, action, int(first), seen, start_s, gates, hurried) for first in _rises(curve, seen, inside)]
+    rises = _rises(curve, seen, inside)
+    tries = [_rise(times_s, curve, action, int(n), seen, start_s=start_s, gates=gates, hurried=hurried) for n in rises]
     made = [done for done in tries if done is not None]
     if not made:
         begun = gates.half_share <= highest < 1.0
@@ -290,6 +291,7 @@ def _rise(
     action: str,
     first: int,
     seen: NDArray[np.int64],
+    *,
     start_s: float,
     gates: Gates,
     hurried: bool,

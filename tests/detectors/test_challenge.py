@@ -30,11 +30,13 @@ from kyc_guard.pipeline import Verifier
 from kyc_guard.sessions import MemoryStore, Rules, Sessions
 from kyc_guard.submission import Challenge, Submission
 from kyc_guard.types import Clip, ContainerFacts, Evidence, Face, FaceQuality, FaceTrack, Float64Array, Modality, Outcome, Reason, Signal
+from kyc_guard.weights import Weights
 
 SHIPPED = Settings()
 POLICY = Policy.load(SHIPPED.policy_path)
 THRESHOLDS = Thresholds.load(SHIPPED.weights_dir / "thresholds.toml")
-DETECTOR = ChallengeResponse.load(Bundle(SHIPPED, POLICY, THRESHOLDS, weights=None))  # type: ignore[arg-type]
+BUNDLE = Bundle(SHIPPED, POLICY, THRESHOLDS, Weights(SHIPPED.weights_dir))
+DETECTOR = ChallengeResponse.load(BUNDLE)
 ONLY = dataclasses.replace(POLICY, checks={"challenge": POLICY.checks["challenge"]})
 GATES = DETECTOR.gates
 RATE_HZ = 15.0
@@ -396,12 +398,20 @@ def test_what_cannot_be_judged_is_not_passed(evidence: Evidence, code: str) -> N
     assert (outcome is Outcome.ACCEPT) is (code == "challenge_not_asked")
 
 
-def test_a_mirrored_clip_turns_left_and_right_round() -> None:
+def test_an_operator_whose_clips_are_mirrored_has_left_and_right_turned_round() -> None:
     asked = Challenge(actions=("turn_left",), prompts_s=(1.5,))
-    traces = acted(("turn_right", 2.3, 1.0))
-    assert codes(DETECTOR(filmed(traces, asked))) == {"challenge_not_done"}
-    assert codes(DETECTOR(filmed(traces, asked, device={"mirrored": True}))) == set()
-    assert codes(DETECTOR(filmed(traces, asked, device={"mirrored": "yes"}))) == {"challenge_not_done"}
+    mirroring = dataclasses.replace(POLICY, mirrored_clips=True)
+    mirrored = ChallengeResponse.load(dataclasses.replace(BUNDLE, policy=mirroring))
+    left, right = (filmed(acted((turn, 2.3, 1.0)), asked) for turn in ("turn_left", "turn_right"))
+    assert (codes(DETECTOR(left)), codes(mirrored(right))) == (set(), set())
+    assert (codes(DETECTOR(right)), codes(mirrored(left))) == ({"challenge_not_done"}, {"challenge_not_done"})
+
+
+@pytest.mark.parametrize("said", [True, "yes", 1])
+def test_a_client_cannot_choose_its_left_by_calling_its_clip_mirrored(said: Any) -> None:
+    asked = Challenge(actions=("turn_left",), prompts_s=(1.5,))
+    signal = DETECTOR(filmed(acted(("turn_right", 2.3, 1.0)), asked, device={"mirrored": said}))
+    assert codes(signal) == {"challenge_not_done"}
 
 
 @pytest.mark.parametrize("code", ["challenge_wrong_nonce", "challenge_replayed", "challenge_expired", "challenge_locked"])
@@ -426,7 +436,7 @@ def test_every_finding_is_weighed_by_policy_and_thresholds() -> None:
 def test_missing_numbers_stop_the_program() -> None:
     empty = dataclasses.replace(THRESHOLDS, tables={})
     with pytest.raises(ConfigError, match="challenge"):
-        ChallengeResponse.load(Bundle(SHIPPED, POLICY, empty, weights=None))  # type: ignore[arg-type]
+        ChallengeResponse.load(dataclasses.replace(BUNDLE, thresholds=empty))
 
 
 # ------------------------------------------------------------------------------------------------------------- rendered
