@@ -199,6 +199,7 @@ class Policy:
         stop_at_reject: whether detectors that come after one that rejects are left out; no outcome depends on it.
         challenge: when an active challenge is required.
         compare_voices: whether the voice is held against an earlier recording, where one is sent.
+        mirrored_clips: whether clips show the person mirrored, so that left and right are the other way round.
         monitor: from where on `kyc_guard.monitor` raises an alarm. cluster: from where on `kyc_guard.cluster` links two
             submissions. No decision depends on these.
     """
@@ -210,6 +211,7 @@ class Policy:
     sha256: str
     stop_at_reject: bool = False
     compare_voices: bool = False
+    mirrored_clips: bool = False
     monitor: Mapping[str, float] = field(default_factory=dict)
     cluster: Mapping[str, float] = field(default_factory=dict)
     challenge: ChallengePolicy = field(default_factory=ChallengePolicy)
@@ -221,7 +223,7 @@ class Policy:
             _demand_known(data, {"checks", "together", "challenge", "judging", "reasons", "quality", "monitor", "cluster"}, "section")
             together, judging = data.get("together", {}), data.get("judging", {})
             _demand_known(together, {"review_at"}, "key in [together]")
-            _demand_known(judging, {"stop_at_reject", "compare_voices"}, "key in [judging]")
+            _demand_known(judging, {"stop_at_reject", "compare_voices", "mirrored_clips"}, "key in [judging]")
             for check in data["checks"].values():
                 _demand_known(check, {"mandatory", "reject_at", "review_at", "on_abstain"}, "key in [checks.*]")
             _demand_once(code for codes in data["reasons"].values() for code in codes)
@@ -259,6 +261,7 @@ class Policy:
             sha256=sha,
             stop_at_reject=bool(judging.get("stop_at_reject", False)),
             compare_voices=bool(judging.get("compare_voices", False)),
+            mirrored_clips=bool(judging.get("mirrored_clips", False)),
             monitor=monitor,
             cluster=cluster,
             challenge=challenge,

@@ -19,8 +19,10 @@ from kyc_guard.calibration import noisy_or
 from kyc_guard.detectors.protocol import Bundle, Memory, SessionBook, abstain
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces import face_square
+from kyc_guard.faces.embedding import MODEL
 from kyc_guard.faces.hands import covered_share, hand_finder
 from kyc_guard.faces.movements import KINDS, Done, Gates, Traces, judge, latency_spread_s
+from kyc_guard.faces.performer import Performer
 from kyc_guard.submission import Challenge
 from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Float64Array, Modality, Reason, Signal
 
@@ -33,6 +35,8 @@ FINDINGS = (
     "challenge_wrong_order",
     "challenge_too_fast",
     "challenge_even_latencies",
+    "challenge_other_person",
+    "challenge_not_compared",
     "challenge_wrong_nonce",
     "challenge_replayed",
     "challenge_expired",
@@ -48,9 +52,12 @@ class ChallengeResponse:
     gates: Gates
     findings: Mapping[str, float]
     min_seen: float
+    mirrored: bool
+    """Whether clips come as in a mirror; the operator's word, never the client's, who would choose his left after the fact."""
+    performer: Performer
     sessions: SessionBook | None = None
     name: str = "challenge"
-    version: str = "1"
+    version: str = "2"
     needs: frozenset[Modality] = frozenset({Modality.FACE, Modality.CLIP})
 
     @classmethod
@@ -79,10 +86,16 @@ class ChallengeResponse:
                 min_latency_s=gate("challenge_min_latency_s"),
                 min_latency_spread_s=gate("challenge_min_latency_spread_s"),
                 min_sweep_samples=gate("challenge_min_sweep_samples"),
+                min_sweep_s=gate("challenge_min_sweep_s"),
+                max_leap=gate("challenge_max_leap"),
                 max_backward=gate("challenge_max_backward"),
+                rest_s=gate("challenge_rest_s"),
+                min_hold_s=gate("challenge_min_hold_s"),
             ),
             findings=MappingProxyType({code: float(table[code]) for code in ("prior", *FINDINGS)}),
             min_seen=gate("challenge_min_seen"),
+            mirrored=bundle.policy.mirrored_clips,
+            performer=Performer.load(bundle.net(MODEL), bundle.policy, bundle.thresholds),
         )
 
     def remembering(self, memory: Memory) -> Self:
@@ -126,17 +139,20 @@ class ChallengeResponse:
             return abstain(self, Reason("challenge_not_shown", f"{asked}: another face than the subject's was followed"))
         cover = _hand_cover(clip, track) if "hand_over_face" in challenge.actions else np.full(len(track.faces), np.nan)
         traces = Traces.of(track, clip.motion_timestamps_s, cover)
-        if evidence.submission.device.get("mirrored") is True:  # as front cameras of some apps store it
+        if self.mirrored:
             traces = replace(traces, yaw_deg=-traces.yaw_deg)
         done = judge(traces, challenge.actions, challenge.prompts_s, self.gates)
-        reasons = tuple(self._reasons(challenge, done))
+        assert evidence.track is not None
+        made = [d for d in done if d.done_s is not None]
+        others = self.performer.scores(clip, evidence.track, track, traces, [d.done_s for d in made if d.done_s is not None])
+        reasons = (*self._reasons(challenge, done), *self._performers(made, others))
         return Signal(
             detector=self.name,
             version=self.version,
             score=noisy_or(self.findings, reasons),
             quality=seen,
             reasons=reasons,
-            facts=MappingProxyType(_facts(done)),
+            facts=MappingProxyType(_facts(done, made, others)),
             artefacts=MappingProxyType(
                 {
                     "times_s": traces.times_s,
@@ -158,6 +174,14 @@ class ChallengeResponse:
         spread_s = latency_spread_s(done) if challenge.prompts_s else None
         if spread_s is not None and spread_s < self.gates.min_latency_spread_s:
             yield Reason("challenge_even_latencies", f"reaction times vary by {1000 * spread_s:.0f} ms; people's vary more")
+
+    def _performers(self, made: Sequence[Done], others: Sequence[float] | None) -> Iterator[Reason]:
+        if others is None:
+            yield Reason("challenge_not_compared", "no frontal, uncovered face of some size to hold against the subject's")
+            return
+        strangers = [one.action for one, other in zip(made, others, strict=True) if other >= self.performer.different_from]
+        if strangers:
+            yield Reason("challenge_other_person", f"at {', '.join(strangers)}: another face than the subject's")
 
 
 def _same_subject(evidence: Evidence) -> bool:
@@ -196,8 +220,9 @@ def _hand_cover(clip: Clip, track: FaceTrack) -> Float64Array:
     return cover
 
 
-def _facts(done: Sequence[Done]) -> dict[str, Any]:
+def _facts(done: Sequence[Done], made: Sequence[Done], others: Sequence[float] | None) -> dict[str, Any]:
     return {
+        "other_person": None if others is None else {d.action: round(p, 3) for d, p in zip(made, others, strict=True)},
         "actions": [{"action": d.action, "fault": d.fault, "peak": d.peak, "latency_s": d.latency_s, "done_s": d.done_s} for d in done],
         "nonce": "not checked here",
     }

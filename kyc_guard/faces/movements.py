@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,20 @@ EYE_CORNERS = (33, 263)
 MOUTH_CORNERS = (61, 291)
 CHEEKS = (234, 454)
 _REST = 0.25
-"""A movement begins where its curve leaves the lowest quarter on the way to its height."""
+"""A movement begins where its curve leaves the lowest quarter on the way to 1, and its reaction time ends at a quarter of its height:
+where noise matters less than at its foot."""
+_ARRIVED = 0.9
+"""A sweep ends at this share of its height: the rest is a pose being held."""
+_KEPT = 0.75
+"""A pose is held while its curve stays above this."""
+_UNREST = 0.9
+"""What a person at rest reaches all the same, as this quantile, does not count as movement: lips and heads of those who talk."""
 _LEAD_S = 0.3
 """Rest is looked for from this long before the prompt."""
 _BASELINE_SAMPLES = 3
 _SMALLEST_REST = 1e-6
+_Span: TypeAlias = tuple[float, float]
+"""From when to when, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,15 +94,19 @@ class Gates:
     min_latency_s: float
     min_latency_spread_s: float
     min_sweep_samples: float
+    min_sweep_s: float
+    max_leap: float
     max_backward: float
+    rest_s: float
+    min_hold_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One action: its curve, and what else is asked of it."""
 
-    curve: Callable[[Traces, float, Gates], Float64Array]
-    """(traces, until when the person was at rest, gates) -> (M,) progress."""
+    curve: Callable[[Traces, _Span, Gates], Float64Array]
+    """(traces, from when to when the person was at rest, gates) -> (M,) progress."""
     sweeps: bool = True
     """Whether the way there must be seen, without jumps or return."""
     most: Callable[[Gates], float] = lambda _: np.inf
@@ -103,48 +117,48 @@ class Kind:
     """Whether people do it unasked all the time: then one before its prompt means nothing."""
 
 
-def _at_rest(values: Float64Array, times_s: Float64Array, rest_until_s: float) -> float:
-    """The person's own baseline: the median before the first prompt, or of the whole clip where nothing was seen before."""
-    before = values[(times_s <= rest_until_s) & np.isfinite(values)]
-    known = before if len(before) >= _BASELINE_SAMPLES else values[np.isfinite(values)]
+def _at_rest(values: Float64Array, times_s: Float64Array, rest_s: _Span) -> float:
+    """The person's own baseline: the median while at rest, or of the whole clip where too little was seen then."""
+    then = values[(times_s >= rest_s[0]) & (times_s <= rest_s[1]) & np.isfinite(values)]
+    known = then if len(then) >= _BASELINE_SAMPLES else values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else np.nan
 
 
-def _over_rest(values: Float64Array, times_s: Float64Array, rest_until_s: float) -> Float64Array:
+def _over_rest(values: Float64Array, times_s: Float64Array, rest_s: _Span) -> Float64Array:
     """Values as shares of the baseline, NaN throughout where that is nothing a face could measure."""
-    rest = _at_rest(values, times_s, rest_until_s)
+    rest = _at_rest(values, times_s, rest_s)
     return values / rest if rest > _SMALLEST_REST else np.full_like(values, np.nan)
 
 
-def _turn(sign: float, asked_deg: Callable[[Gates], float]) -> Callable[[Traces, float, Gates], Float64Array]:
-    def curve(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
-        return sign * (traces.yaw_deg - _at_rest(traces.yaw_deg, traces.times_s, rest_until_s)) / asked_deg(gates)
+def _turn(sign: float, asked_deg: Callable[[Gates], float]) -> Callable[[Traces, _Span, Gates], Float64Array]:
+    def curve(traces: Traces, rest_s: _Span, gates: Gates) -> Float64Array:
+        return sign * (traces.yaw_deg - _at_rest(traces.yaw_deg, traces.times_s, rest_s)) / asked_deg(gates)
 
     return curve
 
 
-def _look_up(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
-    return (traces.pitch_deg - _at_rest(traces.pitch_deg, traces.times_s, rest_until_s)) / gates.look_up_min_deg
+def _look_up(traces: Traces, rest_s: _Span, gates: Gates) -> Float64Array:
+    return (traces.pitch_deg - _at_rest(traces.pitch_deg, traces.times_s, rest_s)) / gates.look_up_min_deg
 
 
-def _blink(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
+def _blink(traces: Traces, rest_s: _Span, gates: Gates) -> Float64Array:
     # A blinking rest is still an open eye: blinks are short, and the median does not see them.
-    return (1.0 - _over_rest(traces.eyes, traces.times_s, rest_until_s)) / (1.0 - gates.blink_max_ratio)
+    return (1.0 - _over_rest(traces.eyes, traces.times_s, rest_s)) / (1.0 - gates.blink_max_ratio)
 
 
-def _smile(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
-    return (_over_rest(traces.smile, traces.times_s, rest_until_s) - 1.0) / (gates.smile_min_ratio - 1.0)
+def _smile(traces: Traces, rest_s: _Span, gates: Gates) -> Float64Array:
+    return (_over_rest(traces.smile, traces.times_s, rest_s) - 1.0) / (gates.smile_min_ratio - 1.0)
 
 
-def _open_mouth(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
-    return (traces.mouth - _at_rest(traces.mouth, traces.times_s, rest_until_s)) / gates.mouth_min_open
+def _open_mouth(traces: Traces, rest_s: _Span, gates: Gates) -> Float64Array:
+    return (traces.mouth - _at_rest(traces.mouth, traces.times_s, rest_s)) / gates.mouth_min_open
 
 
-def _closer(traces: Traces, rest_until_s: float, gates: Gates) -> Float64Array:
-    return (_over_rest(traces.size, traces.times_s, rest_until_s) - 1.0) / (gates.closer_min_ratio - 1.0)
+def _closer(traces: Traces, rest_s: _Span, gates: Gates) -> Float64Array:
+    return (_over_rest(traces.size, traces.times_s, rest_s) - 1.0) / (gates.closer_min_ratio - 1.0)
 
 
-def _hand(traces: Traces, _: float, gates: Gates) -> Float64Array:
+def _hand(traces: Traces, _: _Span, gates: Gates) -> Float64Array:
     return traces.cover / gates.hand_min_cover
 
 
@@ -199,31 +213,22 @@ def judge(traces: Traces, actions: Sequence[str], prompts_s: Sequence[float], ga
     """
     if not len(traces.times_s):
         return tuple(Done(action, "not_done", 0.0) for action in actions)
-    end_s = float(traces.times_s[-1])
-    rest_until_s = prompts_s[0] if prompts_s else float(traces.times_s[0])
+    begin_s, end_s = float(traces.times_s[0]), float(traces.times_s[-1])
     found: list[Done] = []
-    after_s = float(traces.times_s[0])
+    after_s = begin_s
     for i, action in enumerate(actions):
         kind = KINDS[action]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            curve = kind.curve(traces, rest_until_s, gates)
         start_s = prompts_s[i] if prompts_s else after_s
+        curve = progress(traces, action, (prompts_s[0], start_s) if prompts_s else (begin_s, begin_s), gates)
         stop_s = min(start_s + gates.window_s, end_s) if prompts_s else end_s
-        done = _in_window(traces.times_s, curve, action, (start_s, stop_s), gates)
-        if (
-            prompts_s
-            and done.fault is None
-            and done.latency_s is not None
-            and done.latency_s < gates.min_latency_s
-            and not kind.spontaneous
-        ):
-            done = Done(action, "too_fast", done.peak, done.latency_s, done.done_s)
+        done = _in_window(traces.times_s, curve, action, (start_s, stop_s), gates, hurried=not prompts_s or kind.spontaneous)
         if done.fault in {"not_done", "half_done"}:
             again = next((p for a, p in zip(actions[i + 1 :], prompts_s[i + 1 :], strict=False) if a == action), end_s)
             later = _in_window(traces.times_s, curve, action, (stop_s, again), gates) if prompts_s else None
-            earlier = _in_window(traces.times_s, curve, action, (float(traces.times_s[0]), start_s), gates)
+            earlier = _in_window(traces.times_s, curve, action, (begin_s, start_s), gates)
             if later is not None and later.fault is None:
-                done = Done(action, "late", later.peak, later.done_s - start_s if later.done_s is not None else None, later.done_s)
+                late_s = None if later.latency_s is None else later.latency_s + stop_s - start_s
+                done = Done(action, "late", later.peak, late_s, later.done_s)
             elif earlier.fault is None and not kind.spontaneous and action not in actions[:i]:
                 done = Done(action, "wrong_order", earlier.peak, None, earlier.done_s)
         if done.fault is None and done.done_s is not None:
@@ -232,37 +237,114 @@ def judge(traces: Traces, actions: Sequence[str], prompts_s: Sequence[float], ga
     return tuple(found)
 
 
-def _in_window(times_s: Float64Array, curve: Float64Array, action: str, window_s: tuple[float, float], gates: Gates) -> Done:
-    """The first time the curve rises to 1 in the window (from, to)."""
-    kind, (start_s, stop_s) = KINDS[action], window_s
+def progress(traces: Traces, action: str, prompts_s: tuple[float, float], gates: Gates) -> Float64Array:
+    """(M,) how far the movement has come, against two rests: before the first prompt, and just before its own.
+
+    The lesser counts. The first rest alone would call a head that turned since a turn; the second alone would let a pose that is only
+    just being left serve as rest.
+
+    Args:
+        prompts_s: the session's first prompt and the action's own.
+    """
+    first_s, own_s = prompts_s
+    kind, curves = KINDS[action], []
+    for rest_s in ((-np.inf, first_s), (own_s - gates.rest_s, own_s)):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            curve = kind.curve(traces, rest_s, gates)
+        resting = curve[(traces.times_s >= rest_s[0]) & (traces.times_s <= rest_s[1]) & np.isfinite(curve)]
+        unrest = float(np.quantile(resting, _UNREST)) if len(resting) >= _BASELINE_SAMPLES and not kind.spontaneous else 0.0
+        curves.append(curve - max(unrest, 0.0))
+    return np.fmin(*curves)
+
+
+def _in_window(times_s: Float64Array, curve: Float64Array, action: str, window_s: _Span, gates: Gates, *, hurried: bool = True) -> Done:
+    """The first rise from rest to 1 in the window (from, to) that is as asked; without one, the first that is not.
+
+    Args:
+        hurried: whether a movement that begins before a person could have read the prompt is as good as any.
+    """
+    start_s, stop_s = window_s
     seen = np.flatnonzero((times_s >= start_s - _LEAD_S) & (times_s <= stop_s) & np.isfinite(curve))
     inside = seen[times_s[seen] >= start_s]
     if not len(inside):
         return Done(action, "not_done", 0.0)
     highest = float(curve[inside].max())
-    reached = inside[curve[inside] >= 1.0]
-    if not len(reached):
-        return Done(action, "half_done" if highest >= gates.half_share else "not_done", round(highest, 3))
-    # Only what rises in the window was done for this prompt: from the lowest point before it, to the first height above 1.
-    first = int(reached[0])
-    before = seen[seen < first]
-    if not len(before) or float(curve[before].min()) > 1.0 - gates.half_share:
-        return Done(action, "not_done", round(highest, 3))
-    low = float(curve[before].min())
-    rest = low + _REST * (1.0 - low)
-    begin = int(before[np.flatnonzero(curve[before] <= rest)[-1]])
+    rises = _rises(curve, seen, inside)
+    tries = [_rise(times_s, curve, action, int(n), seen, start_s=start_s, gates=gates, hurried=hurried) for n in rises]
+    made = [done for done in tries if done is not None]
+    if not made:
+        begun = gates.half_share <= highest < 1.0
+        return Done(action, "half_done" if begun else "not_done", round(highest, 3))
+    return next((done for done in made if done.fault is None), made[0])
+
+
+def _rises(curve: Float64Array, seen: NDArray[np.int64], inside: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Samples inside at which the curve comes to 1."""
+    high = curve[seen] >= 1.0
+    came = seen[high & ~np.r_[False, high[:-1]]]
+    return came[came >= inside[0]]
+
+
+def _rise(
+    times_s: Float64Array,
+    curve: Float64Array,
+    action: str,
+    first: int,
+    seen: NDArray[np.int64],
+    *,
+    start_s: float,
+    gates: Gates,
+    hurried: bool,
+) -> Done | None:
+    """The movement that comes to 1 at sample ``first``; ``None`` if it did not begin at rest: then it was not made for this prompt."""
+    kind, before = KINDS[action], seen[seen < first]
+    resting = before[curve[before] <= _REST]
+    if not len(resting):
+        return None
+    begin = int(resting[-1])
     top = _top(curve, seen, first)
     peak = float(curve[top])
-    latency_s = _crossing_s(times_s, curve, begin, seen, rest) - start_s
-    way = curve[seen[(seen >= begin) & (seen <= first)]]
+    way = seen[(seen >= begin) & (seen <= top)]
+    latency_s = _crossing_s(times_s, curve, way, _REST * peak) - start_s
     fault = None
     if peak > kind.most(gates):
         fault = "overdone"
-    elif kind.sweeps and (len(way) < gates.min_sweep_samples or _backward(way) > gates.max_backward):
+    elif kind.sweeps and not _swept(times_s, curve, way, first, gates):
         fault = "jumped"
-    elif kind.returns and not (curve[seen[seen > top]] <= 0.5).any():
+    elif kind.returns:
+        if not (curve[seen[seen > top]] <= 0.5).any():
+            fault = "half_done"
+    elif _held_s(times_s, curve, first) < gates.min_hold_s:
         fault = "half_done"
+    # Last, because only what else answers the prompt accuses anybody of having known it: talkers twitch at every moment.
+    if fault is None and not hurried and latency_s < gates.min_latency_s:
+        fault = "too_fast"
     return Done(action, fault, round(peak, 3), round(latency_s, 3), round(float(times_s[top]), 3))
+
+
+def _swept(times_s: Float64Array, curve: Float64Array, way: NDArray[np.int64], first: int, gates: Gates) -> bool:
+    """Whether the way from rest to (nearly) the height was seen: long enough, in enough samples, without a leap or much return."""
+    peak = float(curve[way[-1]])
+    arrived = way[: int(np.flatnonzero(curve[way] >= _ARRIVED * peak)[0]) + 1]
+    took_s = _crossing_s(times_s, curve, way, _ARRIVED * peak) - _crossing_s(times_s, curve, way, _REST * peak)
+    heights, at_s = curve[arrived], times_s[arrived]
+    # Over a span of time as well as from sample to sample, so that a cut is none the better for being filmed often.
+    soon = np.interp(at_s + gates.min_sweep_s / 2, at_s, heights) - heights
+    leap = max(float(np.diff(heights).max(initial=0.0)), float(soon.max(initial=0.0))) / float(np.ptp(heights))
+    return (
+        took_s >= gates.min_sweep_s
+        and len(arrived) >= gates.min_sweep_samples
+        and leap <= gates.max_leap
+        and _backward(curve[way[way <= first]]) <= gates.max_backward
+    )
+
+
+def _held_s(times_s: Float64Array, curve: Float64Array, first: int) -> float:
+    """How long the curve stays up from sample ``first`` on; also where the face was lost meanwhile, as in profile."""
+    known = np.flatnonzero(np.isfinite(curve))
+    known = known[known >= first]
+    fallen = np.flatnonzero(curve[known] < _KEPT)
+    return float(times_s[known[fallen[0]] if len(fallen) else known[-1]] - times_s[first])
 
 
 def _top(curve: Float64Array, seen: NDArray[np.int64], first: int) -> int:
@@ -273,12 +355,16 @@ def _top(curve: Float64Array, seen: NDArray[np.int64], first: int) -> int:
     return int(rest[curve[rest].argmax()])
 
 
-def _crossing_s(times_s: Float64Array, curve: Float64Array, begin: int, seen: NDArray[np.int64], level: float) -> float:
-    """When the curve passes ``level`` after sample ``begin``, between samples."""
-    after = int(seen[seen > begin][0])
-    rise = float(curve[after] - curve[begin])
-    share = float(np.clip((level - curve[begin]) / rise, 0.0, 1.0)) if rise > 0 else 0.0
-    return float(times_s[begin] + share * (times_s[after] - times_s[begin]))
+def _crossing_s(times_s: Float64Array, curve: Float64Array, way: NDArray[np.int64], level: float) -> float:
+    """When the curve first passes ``level`` on its way, between samples."""
+    above = np.flatnonzero(curve[way] > level)
+    at = int(above[0]) if len(above) else len(way) - 1
+    if at == 0:
+        return float(times_s[way[0]])
+    before, after = way[at - 1], way[at]
+    rise = float(curve[after] - curve[before])
+    share = float(np.clip((level - curve[before]) / rise, 0.0, 1.0)) if rise > 0 else 1.0
+    return float(times_s[before] + share * (times_s[after] - times_s[before]))
 
 
 def _backward(way: Float64Array) -> float:
