@@ -18,6 +18,7 @@ from kyc_guard.config import Policy
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces.mouth import Mouth
+from kyc_guard.faces.subject import same_subject
 from kyc_guard.runtime import Net
 from kyc_guard.speech.agreement import CURVES, FIGURES, Agreement, Lips, agree, envelope_db, net_input
 from kyc_guard.speech.hearing import ENCODED_HZ, NOT_INSTALLED, SPEECH_STEP_S, ear, speech_installed
@@ -97,6 +98,8 @@ class Lipsync:
             return unfit
         if track is None:
             return Reason("lipsync_face_lost", "the face was not followed through the clip")
+        if not same_subject(clip, evidence.track, track):
+            return Reason("lipsync_face_lost", "another face than the subject's was followed")
         mouth = Mouth.of(track, clip.motion_timestamps_s)
         if mouth.rate_hz < gate("lipsync_min_rate_hz"):
             return Reason("lipsync_too_few_frames", f"{mouth.rate_hz:.1f} pictures a second")

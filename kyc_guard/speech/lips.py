@@ -167,10 +167,19 @@ def shape_names(language: Language) -> tuple[str, ...]:
 
 
 def _like(phrase: Sequence[str], language: Language, chance: random.Random) -> list[str]:
-    """A random phrase with digits where this one has digits and words where it has words, none of its own."""
-    digits = chance.sample([w for w in language.digits if w not in phrase], sum(w in language.digits for w in phrase))
-    words = chance.sample([w for w in language.words if w not in phrase], sum(w not in language.digits for w in phrase))
-    return [(digits if w in language.digits else words).pop() for w in phrase]
+    """A random phrase with digits where this one has digits and words where it has words, none of its own; where there are too few
+    others, none of its own in the same place.
+    """
+    digits = [w for w in phrase if w in language.digits]
+    others = [_unlike(digits, language.digits, chance), _unlike([w for w in phrase if w not in digits], language.words, chance)]
+    return [others[w not in digits].pop(0) for w in phrase]
+
+
+def _unlike(own: Sequence[str], known: Sequence[str], chance: random.Random) -> list[str]:
+    free = [w for w in known if w not in own]
+    if len(own) <= len(free):
+        return chance.sample(free, len(own))[::-1]
+    return [chance.choice([w for w in known if w != mine]) for mine in own]
 
 
 def _states(phrase: Sequence[str], language: Language, shapes: tuple[str, ...]) -> list[tuple[int, int]]:

@@ -67,6 +67,16 @@ def test_too_little_time_or_unknown_words_are_not_judged() -> None:
     assert READER.log_ratio(said(PHRASE), PHRASE, ENGLISH, [(9.0, 9.1)] * 6) is None, "heard when nothing was seen"
 
 
+@pytest.mark.parametrize("phrase", [ENGLISH.digits[:6], ("one",) * 12, ENGLISH.digits], ids=["six digits", "one word", "all digits"])
+def test_a_phrase_that_leaves_few_other_words_is_told_from_random_ones(phrase: tuple[str, ...]) -> None:
+    right = READER.log_ratio(said(phrase), phrase, ENGLISH, spans(phrase))
+    other = tuple(ENGLISH.digits[(ENGLISH.digits.index(w) + 3) % 10] for w in phrase)
+    wrong = READER.log_ratio(said(other), phrase, ENGLISH, spans(other))
+    assert right is not None
+    assert right > 2
+    assert wrong is None or wrong < right - 2
+
+
 def test_figures_are_in_the_persons_own_units_and_the_same_at_any_rate() -> None:
     def mouth(rate_hz: float, scale: float) -> Mouth:
         times = np.arange(0, 3, 1 / rate_hz)
