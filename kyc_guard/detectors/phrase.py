@@ -27,7 +27,7 @@ from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.speech.agreement import Lips
 from kyc_guard.speech.drawing import timeline
 from kyc_guard.speech.hearing import SPEECH_STEP_S, ear, speech_installed
-from kyc_guard.speech.lips import LipRead, LipReader, Span, lip_features
+from kyc_guard.speech.lips import LipRead, LipReader, Span, closures, lip_features
 from kyc_guard.speech.listening import MAX_S, Heard, HeardWord, Listener
 from kyc_guard.speech.recording import unfit_sound
 from kyc_guard.speech.words import Language, language
@@ -138,12 +138,12 @@ class Phrase:
         if clip is None or clip.is_still or track is None or not track.found or not evidence.has(Modality.FACE):
             return abstain(self, Reason("phrase_not_shown", f"{' '.join(expected)!r} was asked: there is no clip of a face to see it in"))
         if not same_subject(clip, evidence.track, track):
-            return abstain(self, Reason("phrase_not_shown", f"{' '.join(expected)!r} was asked: another face than the subject's was followed"))
+            return abstain(self, Reason("phrase_not_shown", "another face than the subject's was followed: nobody saw who said it"))
         sound = self._listen(evidence, expected)
         if sound.reason is not None and evidence.audio is not None and speech_installed():
             return abstain(self, sound.reason)
         mouth = Mouth.of(track, clip.motion_timestamps_s)
-        ratio = self._lips(mouth, expected, sound)
+        ratio = self.lip_ratio(mouth, expected, sound)
         return self._signal(evidence, mouth, sound, ratio)
 
     def _listen(self, evidence: Evidence, expected: tuple[str, ...]) -> Sound:
@@ -185,13 +185,22 @@ class Phrase:
             voice_s = np.sum((sound.voiced_s >= first_s) & (sound.voiced_s < last_s)) * SPEECH_STEP_S
             lips = Lips.of(mouth.between(first_s, last_s))
             if voice_s >= gate("speech_min_s") and (lips is None or lips.travel < gate("lipsync_still_travel")):
-                return Reason("phrase_still_mouth", f"{voice_s:.1f} s of the words were said from {first_s:.1f} s on by a mouth that did not move")
+                return Reason("phrase_still_mouth", f"{voice_s:.1f} s of voice from {first_s:.1f} s on and a mouth that does not move")
         return None
 
-    def _lips(self, mouth: Mouth, expected: tuple[str, ...], sound: Sound) -> float | None:
+    def _closures(self, mouth: Mouth, sound: Sound) -> dict[str, bool]:
+        assert sound.heard is not None
+        if mouth.rate_hz < self.policy.gate("phrase_min_hz"):
+            return {}
+        spans = [(w.start_s + sound.start_s, w.end_s + sound.start_s) for w in sound.heard.words]
+        return closures(mouth, [w.word for w in sound.heard.words], self.language, spans)
+
+    def lip_ratio(self, mouth: Mouth, expected: tuple[str, ...], sound: Sound) -> float | None:
         """The lips' log ratio in deviations; ``None`` where they cannot be read."""
         gate = self.policy.gate
-        if mouth.seen < gate("phrase_min_seen") or mouth.rate_hz < gate("phrase_min_hz") or np.ptp(mouth.found_s) < gate("phrase_min_mouth_s"):
+        if mouth.seen < gate("phrase_min_seen") or mouth.rate_hz < gate("phrase_min_hz"):
+            return None
+        if np.ptp(mouth.found_s) < gate("phrase_min_mouth_s"):
             return None
         if sum(len(self.language.mouth_of(word) or ()) for word in expected) < gate("phrase_min_shapes"):
             return None
@@ -205,6 +214,13 @@ class Phrase:
             read = LipRead(times_s[inside], read.fits[inside])
         return self.reader.log_ratio(read, expected, self.language, spans)
 
+    def score(self, margin: float, lips: float | None) -> float:
+        """P(attack) of what was heard and seen."""
+        log_odds = self.words.slope * -margin + self.words.offset
+        if lips is not None:  # they may add suspicion, not take it away: five right words of six look right
+            log_odds += max(self.lips.slope * -lips + self.lips.offset, 0.0)
+        return Platt(1.0, 0.0)(log_odds)
+
     def _signal(self, evidence: Evidence, mouth: Mouth, sound: Sound, lips: float | None) -> Signal:
         unseen = None if sound.heard is None else self._unseen(mouth, sound)
         reasons = [reason for reason in (sound.reason, unseen) if reason is not None]
@@ -214,15 +230,16 @@ class Phrase:
         score: float | None = None
         if sound.heard is not None:
             ahead = self.margins.of(sound.heard)
-            log_odds = self.words.slope * -ahead + self.words.offset
-            if lips is not None:  # they may add suspicion, not take it away: five right words of six look right
-                log_odds += max(self.lips.slope * -lips + self.lips.offset, 0.0)
-            score = Platt(1.0, 0.0)(log_odds)
+            score = self.score(ahead, lips)
             reasons += [
                 Reason("phrase_wrong_word", f"{w.word!r} was asked; {self.margins.rival(w)} is likelier there")
                 for w in words
                 if self.margins.of_word(w) < 0
             ]
+            closed = self._closures(mouth, sound)
+            if len(still_open := [word for word, shut in closed.items() if not shut]) >= self.policy.gate("phrase_open_closures"):
+                reasons.append(Reason("phrase_lips_open", f"the lips did not close for {', '.join(still_open)}"))
+            facts["closures"] = {"asked": len(closed), "closed": sum(closed.values())}
             facts |= _told(sound.heard, sound.start_s) | {"margin": round(ahead, 2), "fit": round(sound.heard.fit, 2)}
         elif lips is not None:
             score = self.lips(-lips)

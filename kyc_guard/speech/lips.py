@@ -26,6 +26,10 @@ from kyc_guard.types import Float64Array
 RATE_HZ = 25.0
 REST = "rest"
 """The shape between words; every other is the language's."""
+CLOSED = "closed"
+"""The shape of p, b and m, in every language."""
+_TOUCH = 0.5
+"""Share of the inner lips that touch when a mouth is closed: of closed ones nearly all do, of open ones none; a unit of measure."""
 CURVES = ("opening", "width", "protrusion", "contact", "upper", "lower", "jaw")
 _SLOPES = ("opening", "width", "protrusion", "lower", "jaw")
 AROUND = (-4, -2, 0, 2, 4)
@@ -159,6 +163,16 @@ def lip_features(mouth: Mouth, spoken_s: Span | None = None) -> tuple[Float64Arr
     reach = max(AROUND)
     padded = np.pad(both, ((reach, reach), (0, 0)), "edge")
     return np.concatenate([padded[reach + k : reach + k + len(both)] for k in AROUND], axis=1), times_s
+
+
+def closures(mouth: Mouth, phrase: Sequence[str], language: Language, spans_s: Sequence[Span]) -> dict[str, bool]:
+    """Of every word that has a p, b or m, whether the lips close while it is said; words said out of sight are left out."""
+    closed = {}
+    for word, (start_s, end_s) in zip(phrase, spans_s, strict=True):
+        contact = mouth.between(start_s - _SLACK_S, end_s + _SLACK_S).contact
+        if CLOSED in (language.mouth_of(word) or ()) and np.isfinite(contact).any():
+            closed[word] = bool(np.nanmax(contact) >= _TOUCH)
+    return closed
 
 
 def shape_names(language: Language) -> tuple[str, ...]:

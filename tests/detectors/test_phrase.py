@@ -85,7 +85,11 @@ class FakeEar:
 
 
 def hears(
-    monkeypatch: pytest.MonkeyPatch, *ratios: tuple[float, float, float], confidence: float = -0.5, fit: float = -1.0, ear: FakeEar | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    *ratios: tuple[float, float, float],
+    confidence: float = -0.5,
+    fit: float = -1.0,
+    ear: FakeEar | None = None,
 ) -> None:
     """Every word is heard with these ratios (near, free, skip), three a word."""
 
@@ -113,7 +117,7 @@ def test_right_words_pass_and_the_reviewer_sees_them(monkeypatch: pytest.MonkeyP
     signal = detector()(talking(audio=voice()))
     assert signal.score is not None
     assert signal.score < 0.05
-    assert signal.reasons == ()
+    assert not forbids(signal)
     assert [w["word"] for w in signal.facts["words"]] == ASKED.split()
     assert signal.artefacts["timeline"].shape == (300, 1200, 3)
     assert signal.artefacts["timeline"].dtype == np.uint8
@@ -126,7 +130,9 @@ def test_right_words_pass_and_the_reviewer_sees_them(monkeypatch: pytest.MonkeyP
     ids=["a word that sounds alike", "any other word", "no word"],
 )
 @pytest.mark.parametrize("place", range(6))
-def test_one_other_word_is_suspected_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, wrong: tuple[float, float, float], place: int) -> None:
+def test_one_other_word_is_suspected_wherever_it_stands(
+    monkeypatch: pytest.MonkeyPatch, wrong: tuple[float, float, float], place: int
+) -> None:
     hears(monkeypatch, *[wrong if i == place else RIGHT for i in range(6)])
     signal = detector()(talking(audio=voice()))
     assert signal.score is not None
@@ -223,7 +229,21 @@ def test_a_mouth_may_be_hidden_for_a_moment_and_rest_where_nothing_is_said(
     hears(monkeypatch, *[RIGHT] * 6, ear=ear)
     signal = detector()(make())
     assert signal.score is not None
-    assert signal.reasons == ()
+    assert not forbids(signal)
+
+
+@pytest.mark.parametrize(("closed", "named"), [((), True), (("lemon",), False), (("lemon", "pepper"), False)])
+def test_lips_that_do_not_close_for_p_b_and_m_are_named_and_decide_nothing(
+    monkeypatch: pytest.MonkeyPatch, closed: tuple[str, ...], named: bool
+) -> None:
+    hears(monkeypatch, *[RIGHT] * 6)
+    monkeypatch.setattr(module, "closures", lambda *_: {word: word in closed for word in ("lemon", "pepper")})
+    signal = detector()(talking(audio=voice()))
+    assert signal.score is not None
+    assert signal.score < 0.05
+    assert [r.code for r in signal.reasons] == ["phrase_lips_open"] * named
+    assert signal.facts["closures"] == {"asked": 2, "closed": len(closed)}
+    assert not forbids(signal)
 
 
 def with_faces(evidence: Evidence, change: Callable[[float, Face | None], Face | None]) -> Evidence:
