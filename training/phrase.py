@@ -150,7 +150,7 @@ def made(config: Mapping[str, Any], part: str) -> Iterator[tuple[Float32Array, t
 
 def left_out(config: Mapping[str, Any], part: str) -> Iterator[Trial]:
     """Phrases with one word left out, as often the first as the last, in the voices of one part."""
-    chance = random.Random(f"left out {part}")
+    chance = random.Random(f"drop {part}")
     for number in range(int(config["made"]["phrases"])):
         words, at = language().words_of(language().issue(chance, _PHRASE_WORDS)), number % _PHRASE_WORDS
         audio = espoken((*words[:at], *words[at + 1 :]), config["made"][part][number % len(config["made"][part])], chance)

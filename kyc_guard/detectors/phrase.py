@@ -1,8 +1,9 @@
 """Was the asked phrase said, and by these lips?
 
 With sound, every expected word is weighed against words that sound alike and against what the recording seems to say instead; the
-worst word counts, since one changed word is a different phrase. The lips are weighed against random phrases. Without sound, or
-without the ``speech`` extra, there are only the lips: a weak witness, so a person looks.
+worst word counts, since one changed word is a different phrase, and so is one left out. While they are said the subject's mouth must
+be seen to move. The lips are weighed against random phrases. Without sound, or without the ``speech`` extra, there are only the lips: a
+weak witness, so a person looks.
 
 A phrase binds the clip to its session. It does not prove a living voice or face: see the other checks.
 """
@@ -98,7 +99,7 @@ class Phrase:
     lips: Platt
     policy: Policy
     name: str = "phrase"
-    version: str = "2"
+    version: str = "3"
     needs: frozenset[Modality] = frozenset({Modality.FACE, Modality.CLIP})
 
     @classmethod

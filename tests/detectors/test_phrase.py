@@ -32,6 +32,7 @@ POLICY = Policy.load(Settings().policy_path)
 ASKED = "seven lemon two pepper nine window"
 ENGLISH = language()
 SHAPES = shape_names(ENGLISH)
+UPPER_LIP, LOWER_LIP = (80, 81, 82, 13, 312, 311, 310), (88, 178, 87, 14, 317, 402, 318)  # the inner edges, in MediaPipe's mesh
 needs_speech = pytest.mark.skipif(not speech_installed(), reason="needs the speech extra")
 
 
@@ -51,8 +52,10 @@ def talking(
     quality = FaceQuality(*(float("nan"),) * 5)
     mesh = chance.normal(100, 30, (478, 3)).astype(np.float32)
     faces = []
-    for _ in range(count):
+    for number in range(count):
         landmarks = mesh + chance.normal(0, 0.05 if still else 3, mesh.shape).astype(np.float32)
+        if number % 5 == 0 and not still:
+            landmarks[list(LOWER_LIP)] = landmarks[list(UPPER_LIP)]
         faces.append(Face(np.array([0, 0, 200, 200], np.float32), landmarks, 1.0, 0, 0, 0, (0.3, 0.3), 0.2, quality))
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
     clip = Clip(
