@@ -23,7 +23,7 @@ from kyc_guard.config import Limits, Settings
 from kyc_guard.detectors.protocol import Bundle, Detector, Memory, Remembering, SeenClips, SessionBook, abstain
 from kyc_guard.documents.chip import with_chip
 from kyc_guard.documents.page import with_documents
-from kyc_guard.errors import ConfigError, UnreadableError
+from kyc_guard.errors import ConfigError, LimitError, UnreadableError
 from kyc_guard.faces import face_finder, track_faces
 from kyc_guard.faces.following import follow_face
 from kyc_guard.media import AUDIO_RATE_HZ, load_media, media_sha256, read_audio, read_clip, read_image
@@ -282,7 +282,7 @@ class Verifier:
         """The earlier recording's sound, or why there is none, and the file's hash.
 
         Raises:
-            InputError: the file cannot be read or passes a limit.
+            InputError: the file cannot be read or has too many bytes.
         """
         if (media := submission.enrolled_voice) is None:
             return None, None
@@ -295,15 +295,15 @@ class Verifier:
         return (Reason("speaker_enrolment_unfit", heard.detail) if isinstance(heard, Reason) else heard), sha256
 
     def _heard(self, selfie: Media, name: str) -> Float32Array | Reason:
-        """(N,) float32 mono samples at 16 kHz, or why there is nothing to hear, which alone is no reason to refuse a clip.
-
-        Raises:
-            LimitError: more sound than allowed.
+        """(N,) float32 mono samples at 16 kHz, or why there is nothing to hear, which alone is no reason to refuse a clip: where the
+        pictures cannot be decoded either, or pass a limit themselves, reading those says so.
         """
         try:
             audio = read_audio(selfie, self.settings.limits, name=name)
-        except UnreadableError as error:  # where the pictures cannot be decoded either, reading those says so
+        except UnreadableError as error:
             return Reason.of(error, "audio_unreadable")
+        except LimitError as error:
+            return Reason.of(error, "sound_too_long")
         if audio is None:
             return Reason("no_audio", f"{name}: has no sound")
         loudest_db, least_db = _loudest_db(audio), self.bundle.policy.gate("audio_min_level_db")

@@ -17,6 +17,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from kyc_guard import ConfigError, ModelError, Outcome, Submission, UnreadableError, Verifier, pipeline
+from kyc_guard.config import Limits, Policy, Settings
 from kyc_guard.errors import LimitError
 from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.media.encode import mp4
@@ -335,6 +336,24 @@ def test_a_silent_track_is_no_sound_and_one_that_cannot_be_decoded_does_not_cost
     assert "silent, -80 dB" in silent.why_missing(Modality.AUDIO).detail
     assert torn.clip is not None
     assert torn.why_missing(Modality.AUDIO).code == "audio_unreadable"
+
+
+def test_sound_that_goes_on_after_the_pictures_is_not_heard_and_is_asked_for_again(tmp_path: Path) -> None:
+    """As browsers record: the file does not say beforehand how long it is."""
+    policy = POLICY.replace("other_face_ratio = 0.5", "other_face_ratio = 0.5\naudio_min_level_db = -55")
+    settings = settings_in(tmp_path, policy=policy)
+    settings = settings.model_copy(update={"limits": Limits(max_duration_s=3.0)})
+    listens = fake("face_attack", 0.1, Modality.AUDIO)
+    with Verifier(settings, detectors=(listens, usual()[1])) as verifier:
+        long, short = (
+            verifier.gather(Submission(id="a", selfie=makers.clip("matroska", frames=30, tone_s=tone_s, mux_options={"live": "1"})))
+            for tone_s in (6.0, 2.0)
+        )
+    assert long.clip is not None
+    assert long.audio is None
+    assert long.why_missing(Modality.AUDIO).code == "sound_too_long"
+    assert Policy.load(Settings().policy_path).reasons["sound_too_long"] is Outcome.RETRY
+    assert short.audio is not None
 
 
 def _undecodable(*_: Any, **__: Any) -> None:

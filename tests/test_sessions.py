@@ -323,11 +323,12 @@ TestLife.settings = settings(max_examples=60, stateful_step_count=25, deadline=N
 
 
 def test_a_phrase_is_words_that_can_be_judged_and_does_not_come_again_soon() -> None:
-    sessions, _ = fresh()
-    phrases = [sessions.issue("ada", NOW)[1].phrase or "" for _ in range(RULES.fresh)]
+    rules = replace(RULES, words=2, fresh=600)  # so few phrases that 600 drawn without memory would repeat dozens
+    sessions = Sessions(MemoryStore(), rules)
+    phrases = [sessions.issue("ada", NOW)[1].phrase or "" for _ in range(rules.fresh)]
     assert len(set(phrases)) == len(phrases)
     known = language().sounds
-    assert all(len(p.split()) == RULES.words and set(p.split()) <= set(known) for p in phrases)
+    assert all(len(p.split()) == rules.words and set(p.split()) <= set(known) for p in phrases)
 
 
 def test_a_session_may_ask_for_a_phrase_alone() -> None:

@@ -2,6 +2,8 @@
 
     python -m training.lipsync          everything: weights/lipsync.onnx, manifest, [lipsync] of thresholds.toml, its part of
                                         benchmarks/results/speech.json and its card (two minutes)
+    python -m training.lipsync --measure    keeps the shipped net, weights and point and measures them anew, the training people by fits
+                                        without their source
 
 The train split fits; every clip of it is scored by a fit without its source, and those scores set the weights and points. The validation
 split is only reported on. What is judged is whole clips and windows of them.
@@ -10,10 +12,12 @@ split is only reported on. What is judged is whole clips and windows of them.
 from __future__ import annotations
 
 import argparse
+import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -22,11 +26,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from kyc_guard.calibration import Platt
-from kyc_guard.config import Limits, Policy, Sampling, Settings
+from kyc_guard.config import Limits, Policy, Sampling, Settings, Thresholds
 from kyc_guard.faces.following import follow_face
 from kyc_guard.faces.mouth import Mouth
 from kyc_guard.media import read_audio, read_clip
-from kyc_guard.speech.agreement import CURVES, FIGURES, LIPS, REACH, Agreement, Lips, agree, correlations, net_input
+from kyc_guard.speech.agreement import CURVES, FIGURES, LIPS, REACH, Agreement, Lips, agree, correlations, envelope_db, net_input
 from kyc_guard.speech.hearing import ENCODED_HZ, SPEECH_STEP_S, ear
 from kyc_guard.types import Float32Array, Float64Array
 from training.data import read_manifest
@@ -39,6 +43,7 @@ WEIGHTS = THRESHOLDS.parent
 COMMAND = "python -m training.lipsync"
 _TAPS = (-6, -3, 0, 3, 6)
 _SMOOTH_RADIUS = 4
+_LEVEL_ROWS, _DRIFT_ROWS = 2, 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class Config:
     accepted_s: tuple[float, float]
     windows_s: tuple[float, ...]
     shifts_s: tuple[float, ...]
+    judged_s: float
+    dubbed_shares: tuple[float, ...]
     swaps: int
     still_jitter: float
     logistic_ridge: float
@@ -75,6 +82,8 @@ class Talk:
     encoded: Float32Array
     speech: Float64Array
     """(A,) P(speech) at the encoding's times."""
+    level_db: Float64Array
+    """(A,) at the same times."""
 
 
 # ---- clips
@@ -96,7 +105,8 @@ def talks(data: Path, cache: Path, config: Config) -> list[Talk]:
         speech = np.interp(np.arange(len(encoded)) / ENCODED_HZ, *_steps(ear().speech(audio)))
         person = row.subject or row.path  # GRID's samples are one speaker each
         home = "hdtf" if person.startswith("hdtf_") else row.source
-        found.append(Talk(row.path, person, home, row.label == "bona_fide", row.split == "validation", mouth, encoded, speech))
+        level_db, genuine = envelope_db(audio)[: len(encoded)], row.label == "bona_fide"
+        found.append(Talk(row.path, person, home, genuine, row.split == "validation", mouth, encoded, speech, level_db))
     return found
 
 
@@ -196,6 +206,22 @@ def expected(kernel: Float32Array, encoded: Float32Array) -> Float32Array:
 
 # ---- cases
 
+Asks = Callable[[str, Talk], Float32Array]
+"""(A, 7) lips that a clip's sound asks for, as they are expected where no clip of that home was seen."""
+
+
+def by_net(kernels: Mapping[str, Float32Array]) -> Asks:
+    return lambda home, talk: expected(kernels[home], talk.encoded)
+
+
+def by_level(home: str, talk: Talk) -> Float32Array:
+    """No net: the louder, the wider open; the other lips are not asked for. Drift and jitter are removed as they are of lips."""
+    del home
+    smooth = gaussian_filter1d(talk.level_db, _LEVEL_ROWS)
+    asked = np.zeros((len(talk.encoded), len(LIPS)), np.float32)
+    asked[: len(smooth), LIPS.index("opening")] = smooth - gaussian_filter1d(smooth, _DRIFT_ROWS)
+    return asked
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
@@ -212,13 +238,12 @@ class Case:
     found: Agreement
 
 
-def cases(clips: Sequence[Talk], kernels: Mapping[str, Float32Array], counts: Mapping[str, Float64Array], config: Config) -> Iterator[Case]:
-    """Genuine windows of every bona fide clip, and the attacks made of them, by the net and the counts of curves for its home."""
+def cases(clips: Sequence[Talk], asks: Asks, counts: Mapping[str, Float64Array], config: Config) -> Iterator[Case]:
+    """Genuine windows of every bona fide clip, and the attacks made of them, by the counts of curves for its home."""
     genuine = [t for t in clips if t.genuine]
     rng = np.random.default_rng(0)
     for talk in genuine:
-        kernel = kernels[talk.home]
-        asked = {t.path: expected(kernel, t.encoded) for t in genuine}
+        asked = {t.path: asks(talk.home, t) for t in genuine}
         still = _still(talk.mouth, config.still_jitter, rng)
         for window_s in (0.0, *config.windows_s):
             for start in _starts(talk, window_s):
@@ -249,6 +274,45 @@ def cases(clips: Sequence[Talk], kernels: Mapping[str, Float32Array], counts: Ma
                     for first in rng.choice(places, min(places, config.swaps), replace=False):
                         at = slice(int(first), int(first) + length)
                         yield from case("swapped", mouth, asked[other.path][at], (other, at))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A clip as it is judged where a phrase was asked: the whole of it first, then every window."""
+
+    kind: str
+    """genuine, or dubbed_40 for 40 % of it."""
+    found: Sequence[Agreement]
+
+
+def judged(clips: Sequence[Talk], asks: Asks, counts: Mapping[str, Float64Array], config: Config) -> Iterator[Judged]:
+    """Every bona fide clip, and those longer than a window with the sound of another person at their beginning or end."""
+    genuine, rng = [t for t in clips if t.genuine], np.random.default_rng(0)
+    for talk in genuine:
+        asked = {t.path: asks(talk.home, t) for t in genuine}
+        yield Judged("genuine", list(_whole_and_windows(talk, asked[talk.path], talk.speech, counts[talk.home], config)))
+        if len(talk.encoded) <= config.judged_s * ENCODED_HZ:
+            continue
+        for other, share in product((t for t in genuine if t.person != talk.person), config.dubbed_shares):
+            count = round(share * len(talk.encoded))
+            for at in (slice(0, count), slice(len(talk.encoded) - count, len(talk.encoded))):
+                if len(other.encoded) < count:
+                    continue
+                first = int(rng.integers(len(other.encoded) - count + 1))
+                lips, speech = asked[talk.path].copy(), talk.speech.copy()
+                lips[at], speech[at] = asked[other.path][first : first + count], other.speech[first : first + count]
+                if np.sum(speech[at] > 0.5) / ENCODED_HZ >= _gate("speech_min_s"):
+                    found = _whole_and_windows(talk, lips, speech, counts[talk.home], config)
+                    yield Judged(f"dubbed_{100 * share:.0f}", list(found))
+
+
+def _whole_and_windows(talk: Talk, asked: Float32Array, speech: Float64Array, counts: Float64Array, config: Config) -> Iterator[Agreement]:
+    for length_s in (0.0, config.judged_s):
+        for start in _starts(talk, length_s):
+            rows = slice(start, start + round(length_s * ENCODED_HZ)) if length_s else slice(0, len(asked))
+            lips = Lips.of(_part(talk.mouth, rows))
+            if _can_be_judged(lips, asked[rows], replace(talk, speech=speech), rows):
+                yield agree(lips, asked[rows], config.accepted_s, counts)
 
 
 def _starts(talk: Talk, window_s: float) -> Sequence[int]:
@@ -291,8 +355,42 @@ def balanced(made: Sequence[Case]) -> Float64Array:
     return np.array([1 / counts[key] / (1 if key[0] == "genuine" else kinds) for key in keys])
 
 
-def matrix(made: Sequence[Case]) -> Float64Array:
-    return np.array([[c.found.figures[name] for name in FIGURES] for c in made])
+def matrix(made: Sequence[Agreement]) -> Float64Array:
+    return np.array([[a.figures[name] for name in FIGURES] for a in made])
+
+
+def fit_scores(made: Sequence[Case], config: Config) -> tuple[Float64Array, float, Float64Array, float]:
+    """Weights and offset of the logistic, the scores it gives, and the point from which the config's share of genuine ones is flagged."""
+    attack = np.array([c.kind != "genuine" for c in made])
+    weights, offset = logistic(matrix([c.found for c in made]), attack, balanced(made), config.logistic_ridge)
+    scores = probability([c.found for c in made], weights, offset)
+    return weights, offset, scores, float(np.quantile(scores[~attack], 1 - config.review_bpcer, method="higher"))
+
+
+def report_judged(made: Sequence[Judged], weights: Float64Array, offset: float, point: float) -> dict[str, Any]:
+    """Flagged by the whole clip alone, and by the whole or any window."""
+    out: dict[str, Any] = {}
+    for kind in sorted({j.kind for j in made}):
+        scores = [probability(j.found, weights, offset) for j in made if j.kind == kind]
+        out[kind] = {
+            "whole": shares(np.array([s[0] for s in scores]), point),
+            "windows": shares(np.array([s.max() for s in scores]), point),
+            "worst": round(float(max(s.max() for s in scores)), 3),
+        }
+    return out
+
+
+def by_correlation(train: Sequence[Talk], seen: Sequence[Talk], config: Config) -> dict[str, Any]:
+    """What plain correlation of level and opening would do, weighed and reported like the net."""
+    counts = np.zeros(len(CURVES))
+    counts[CURVES.index("opening")] = 1.0
+    homes = {t.home: counts for t in (*train, *seen)}
+    made, held = list(cases(train, by_level, homes, config)), list(cases(seen, by_level, homes, config))
+    weights, offset, scores, point = fit_scores(made, config)
+    return {
+        "train_out_of_source": report(made, scores, point),
+        "validation": report(held, probability([c.found for c in held], weights, offset), point),
+    }
 
 
 def report(made: Sequence[Case], scores: Float64Array, point: float) -> dict[str, Any]:
@@ -316,6 +414,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--config", type=Path, default=CONFIGS / "lipsync.toml")
+    parser.add_argument("--measure", action="store_true", help="keep what is shipped; write its results and card anew")
     parser.add_argument("--report", action="store_true", help="print what was measured and write nothing")
     args = parser.parse_args()
     config = Config.load(args.config)
@@ -325,27 +424,40 @@ def main() -> None:
     kernels = {home: fit([t for t in train if t.home != home], config) for home in homes}
     genuine = [t for t in train if t.genuine]
     counts = {home: curve_counts([t for t in genuine if t.home != home], kernels, config) for home in homes}
-    made = list(cases(train, kernels, counts, config))
-    attack = np.array([c.kind != "genuine" for c in made])
-    weights, offset = logistic(matrix(made), attack, balanced(made), config.logistic_ridge)
-    scores = probability(made, weights, offset)
-    point = float(np.quantile(scores[~attack], 1 - config.review_bpcer, method="higher"))
-    kernel, curves = fit(train, config), curve_counts(genuine, kernels, config)
+    made = list(cases(train, by_net(kernels), counts, config))
+    if args.measure:
+        weights, offset, point, kernel, curves = shipped()
+        scores = probability([c.found for c in made], weights, offset)
+    else:
+        weights, offset, scores, point = fit_scores(made, config)
+        kernel, curves = fit(train, config), curve_counts(genuine, kernels, config)
     seen = [t for t in clips if t.validation]
     strangers = {t.home for t in seen}
-    held = list(cases(seen, dict.fromkeys(strangers, kernel), dict.fromkeys(strangers, curves), config))
+    asks, counting = by_net(dict.fromkeys(strangers, kernel)), dict.fromkeys(strangers, curves)
+    held = list(cases(seen, asks, counting, config))
     measured = {
         "train_out_of_source": report(made, scores, point),
-        "validation": report(held, probability(held, weights, offset), point),
+        "validation": report(held, probability([c.found for c in held], weights, offset), point),
+    }
+    plain = by_correlation(train, seen, config)
+    windows = {
+        "train_out_of_source": report_judged(list(judged(train, by_net(kernels), counts, config)), weights, offset, point),
+        "validation": report_judged(list(judged(seen, asks, counting, config)), weights, offset, point),
     }
     _show(measured)
+    _show({f"correlation, {split}": rows for split, rows in plain.items()})
+    print(json.dumps(windows))
     print(dict(zip(FIGURES, weights.round(3).tolist(), strict=True)), round(offset, 3), round(point, 3))
-    if args.report:
+    results = {**measured, "judged": windows, "correlation": plain}
+    if args.measure:
+        record("lipsync", results)
+    if args.measure or args.report:
         return
     _write_onnx(kernel, WEIGHTS / "lipsync.onnx")
     table = {
         "command": COMMAND,
         "accepted_s": list(config.accepted_s),
+        "window_s": config.judged_s,
         "weights": {**dict(zip(FIGURES, weights.tolist(), strict=True)), "offset": offset},
         "curves": dict(zip(CURVES, curves.tolist(), strict=True)),
         "points": {"review": point},
@@ -353,7 +465,7 @@ def main() -> None:
             "people": len({t.person for t in train if t.genuine}),
             "genuine_clips": sum(t.genuine for t in train),
             "driven_clips": sum(not t.genuine for t in train),
-            "genuine_windows": int((~attack).sum()),
+            "genuine_windows": sum(c.kind == "genuine" for c in made),
         },
     }
     write_table(WEIGHTS / "thresholds.toml", "lipsync", table)
@@ -362,10 +474,22 @@ def main() -> None:
     path = WEIGHTS / "lipsync.onnx"
     entry = {"file": path.name, "sha256": sha256(path), "version": "2", "licence": "research use only: see the card"}
     write_table(WEIGHTS / "manifest.toml", "lipsync", {**entry, "card": "cards/lipsync.md", "command": COMMAND})
-    record("lipsync", measured)
+    record("lipsync", results)
 
 
-def probability(made: Sequence[Case], weights: Float64Array, offset: float) -> Float64Array:
+def shipped() -> tuple[Float64Array, float, float, Float32Array, Float64Array]:
+    """Weights, offset, point, kernel and counts of curves that are in use."""
+    import onnx
+
+    thresholds = Thresholds.load(THRESHOLDS)
+    table = thresholds.table("lipsync")
+    weights = np.array([table["weights"][name] for name in FIGURES])
+    counts = np.array([table["curves"][name] for name in CURVES])
+    kernel = onnx.numpy_helper.to_array(onnx.load(str(WEIGHTS / "lipsync.onnx")).graph.initializer[0])
+    return weights, float(table["weights"]["offset"]), thresholds.point("lipsync", "review"), kernel, counts / counts.sum()
+
+
+def probability(made: Sequence[Agreement], weights: Float64Array, offset: float) -> Float64Array:
     return np.array([Platt(1.0, 0.0)(float(logit)) for logit in matrix(made) @ weights + offset])
 
 

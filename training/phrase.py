@@ -2,10 +2,12 @@
 
     python -m training.phrase [--spoken FOLDER]     writes weights/phrase_lips.npz, manifest, [phrase] of thresholds.toml, its part of
                                                     benchmarks/results/speech.json and its card (ten minutes on two cores)
+    python -m training.phrase --measure             keeps the fit and measures anew what another rival could change
 
 Sound: nothing is trained. Phrases made by espeak-ng calibrate (some voices) and report (others), and so do pieces cut from the shared
-clips: as they are, with one word changed, and with another clip's words. FOLDER holds further recordings, named by their words
-(seven_lemon_two.wav); they are only reported. Lips: see `training.lip_reader`; figures leave one person out at a time.
+clips: as they are, with one word changed, with one word left out (of pieces: one more asked than said), and with another clip's words.
+FOLDER holds further recordings, named by their words (seven_lemon_two.wav); they are only reported. Lips: see `training.lip_reader`;
+figures leave one person out at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,8 +29,9 @@ from typing import Any
 import numpy as np
 
 from kyc_guard.calibration import Platt
-from kyc_guard.config import Limits, Policy, Sampling, Settings
-from kyc_guard.detectors.phrase import Margins
+from kyc_guard.config import Limits, Policy, Sampling, Settings, Thresholds
+from kyc_guard.detectors.phrase import Margins, Phrase, Sound
+from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.faces.following import follow_face
 from kyc_guard.faces.mouth import Mouth
 from kyc_guard.media import AUDIO_RATE_HZ, read_audio, read_clip
@@ -41,7 +44,7 @@ from kyc_guard.types import Float32Array, Float64Array
 from training.data import read_manifest
 from training.fitting import logistic
 from training.lip_reader import Lipped, Shrunk, Spoken, chosen, everyday, nested, placed, reader_of
-from training.places import CONFIGS, DATA
+from training.places import CONFIGS, DATA, RESULTS
 from training.speech_card import record
 from training.thresholds import THRESHOLDS, write_table
 
@@ -61,7 +64,7 @@ class Trial:
 
     part: str
     kind: str
-    """right, changed (one word) or wrong (another phrase)."""
+    """right, changed (one word), dropped (one word asked that is not said) or wrong (another phrase)."""
     audio: Float32Array
     words: tuple[str, ...]
 
@@ -131,12 +134,27 @@ def changed(words: Sequence[str], others: Language, chance: random.Random) -> tu
     return (*words[:at], chance.choice(near if near and chance.random() < 0.5 else anything), *words[at + 1 :])
 
 
+def longer(words: Sequence[str], others: Language, chance: random.Random) -> tuple[str, ...]:
+    """One more word asked than said, anywhere."""
+    at = chance.randrange(len(words) + 1)
+    return (*words[:at], chance.choice([w for w in (*others.digits, *others.words) if w not in words]), *words[at:])
+
+
 def made(config: Mapping[str, Any], part: str) -> Iterator[tuple[Float32Array, tuple[str, ...]]]:
     """Phrases as sessions ask for them, in the espeak-ng voices of one part."""
     chance = random.Random(part)
     for number in range(int(config["made"]["phrases"])):
         words = language().words_of(language().issue(chance, _PHRASE_WORDS))
         yield espoken(words, config["made"][part][number % len(config["made"][part])], chance), words
+
+
+def left_out(config: Mapping[str, Any], part: str) -> Iterator[Trial]:
+    """Phrases with one word left out, as often the first as the last, in the voices of one part."""
+    chance = random.Random(f"drop {part}")
+    for number in range(int(config["made"]["phrases"])):
+        words, at = language().words_of(language().issue(chance, _PHRASE_WORDS)), number % _PHRASE_WORDS
+        audio = espoken((*words[:at], *words[at + 1 :]), config["made"][part][number % len(config["made"][part])], chance)
+        yield Trial(f"made {part}", "dropped", audio, words)
 
 
 def held_against(recordings: Iterator[tuple[Float32Array, tuple[str, ...]]], part: str) -> Iterator[Trial]:
@@ -149,13 +167,14 @@ def held_against(recordings: Iterator[tuple[Float32Array, tuple[str, ...]]], par
 
 def cut(clips: Sequence[Spoken]) -> Iterator[Trial]:
     """Six-word pieces of the shared clips against their own words, one changed, and the words of other clips."""
-    chance = random.Random("cut")
+    chance, adding = random.Random("cut"), random.Random("longer")
     whole = [(c, i) for c in clips for i in _firsts(c)]
     for clip, first in whole:
         words, audio = _piece(clip, first)
         part = f"clips {clip.split}"
         yield Trial(part, "right", audio, words)
         yield Trial(part, "changed", audio, changed(words, language(), chance))
+        yield Trial(part, "dropped", audio, longer(words, language(), adding))
         elsewhere = [(c, i) for c, i in whole if not set(c.words[i : i + _PHRASE_WORDS]) & set(words)]
         for other, at in chance.sample(elsewhere, min(_WRONG, len(elsewhere))):
             yield Trial(part, "wrong", audio, other.words[at : at + _PHRASE_WORDS])
@@ -197,8 +216,12 @@ def heard(trial: Trial, how: Mapping[str, Any]) -> Case:
     # Fewer rivals can only flatter a phrase: a wrong one that fails against one near word each would fail against all.
     near = 1 if trial.kind == "wrong" else int(how["near_words"])
     found = Listener(ear()).hear(trial.audio, trial.words, language(), near)
-    margins = Margins(float(how["free_margin"]), float(how["fit_margin"]))
+    margins = margins_of(how)
     return Case(trial.part, trial.kind, margins.of(found), found.confidence)
+
+
+def margins_of(how: Mapping[str, Any]) -> Margins:
+    return Margins(*(float(how[f"{name}_margin"]) for name in ("free", "skip", "fit")))
 
 
 def platt(right: Float64Array, wrong: Float64Array) -> Platt:
@@ -249,6 +272,30 @@ def auc_over_people(right: Float64Array, wrong: Float64Array, people: tuple[Any,
     return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
 
 
+def with_lips(clips: Sequence[Spoken], how: Mapping[str, Any], shrunk: Shrunk, point: float) -> dict[str, Any]:
+    """The shipped score, words and lips, of right and changed six-word pieces; each person's lips read by a reader of the others."""
+    judge, listener = Phrase.load(Bundle.load(Settings())), Listener(ear())
+    spoken = everyday([w for c in clips for w in c.words] + list(language().sounds))
+    labels, chance = placed(clips, spoken, how), random.Random("with lips")
+    table = {kind: {"of": 0, "passed_by_words": 0, "passed": 0, "lips_count": 0} for kind in ("right", "changed")}
+    for person in sorted({c.person for c in clips}):
+        others = [i for i, c in enumerate(clips) if c.person != person]
+        reader = reader_of([clips[i] for i in others], [labels[i] for i in others], how, shrunk)
+        reading = replace(judge, language=spoken, reader=reader)
+        for clip, first in ((c, i) for c in clips if c.person == person for i in _firsts(c)):
+            words, audio = _piece(clip, first)
+            start_s = max(0.0, clip.spans_s[first][0] - 0.05)
+            for kind, asked in (("right", words), ("changed", changed(words, language(), chance))):
+                said = listener.hear(audio, asked, language(), judge.near_words)
+                ratio, margin = reading.lip_ratio(clip.mouth, asked, Sound(start_s, said)), judge.margins.of(said)
+                row = table[kind]
+                row["of"] += 1
+                row["passed_by_words"] += judge.score(margin, None) < point
+                row["passed"] += judge.score(margin, ratio) < point
+                row["lips_count"] += ratio is not None
+    return table
+
+
 def recorded(folder: Path) -> Iterator[tuple[Float32Array, tuple[str, ...]]]:
     for path in sorted(folder.glob("*.wav")):
         if (audio := read_audio(path, Limits())) is not None:
@@ -263,19 +310,46 @@ def fit_lips(clips: Sequence[Spoken], how: Mapping[str, Any]) -> tuple[list[Lipp
     return nested(clips, labels, spoken, how), shrunk, reader_of(clips, labels, how, shrunk)
 
 
+def least_confidence() -> float:
+    return Policy.load(Settings().policy_path).gate("phrase_min_confidence")
+
+
+def measured_anew(cases: Sequence[Case], clips: Sequence[Spoken], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The results with the shipped fit's figures of ``cases`` in them; [phrase] gets the config's listener and keeps the rest."""
+    table = Thresholds.load(THRESHOLDS).table("phrase")
+    write_table(THRESHOLDS, "phrase", {**table, **config["listener"]})
+    known = json.loads((RESULTS / "speech.json").read_text(encoding="utf-8"))["phrase"]
+    kept = {name: row for name, row in known["sound"].items() if name.endswith("_wrong")}
+    shrunk = Shrunk(known["lips"]["shrinkage"], known["lips"]["repeats"])
+    measured = {
+        **known,
+        "sound": kept | counted(cases, known["margin"], least_confidence()),
+        "with_lips": with_lips(clips, config["lips"], shrunk, table["points"]["review"]),
+    }
+    record("phrase", measured)
+    return measured
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=CONFIGS / "phrase.toml")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--spoken", type=Path, help="Folder of recordings named by their words; only reported.")
+    parser.add_argument("--measure", action="store_true", help="Keep the fit; measure anew what another rival could change.")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     config = tomllib.loads(args.config.read_text(encoding="utf-8"))
     clips = utterances(args.data, config)
     trials = [*held_against(made(config, "calibration"), "made calibration"), *held_against(made(config, "validation"), "made validation")]
+    trials += [*left_out(config, "calibration"), *left_out(config, "validation")]
     trials += [*cut(clips), *(held_against(recorded(args.spoken), "recorded") if args.spoken else ())]
+    if args.measure:  # a further rival only lowers margins: other phrases that were caught still are
+        trials = [t for t in trials if t.kind != "wrong"]
     with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
         waiting = pool.map(partial(heard, how=config["listener"]), trials, chunksize=8)
+        if args.measure:
+            print(json.dumps(measured_anew(list(waiting), clips, config), indent=1))
+            return
         found, shrunk, reader = fit_lips(clips, config["lips"])
         cases = list(waiting)
     path = WEIGHTS / "phrase_lips.npz"
@@ -297,10 +371,10 @@ def main() -> None:
         "points": {"review": words(-limit)},
     }
     write_table(THRESHOLDS, "phrase", table)
-    least = Policy.load(Settings().policy_path).gate("phrase_min_confidence")
     measured = {
         "margin": limit,
-        "sound": counted(cases, limit, least),
+        "sound": counted(cases, limit, least_confidence()),
+        "with_lips": with_lips(clips, config["lips"], shrunk, words(-limit)),
         "pairings": pairings(clips, config["listener"], limit),
         "lips": {**lipped(found), "shrinkage": shrunk.shrinkage, "repeats": shrunk.repeats},
     }

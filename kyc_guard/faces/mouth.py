@@ -5,7 +5,7 @@ Lengths are in units of the distance between the outer eye corners, which no exp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
@@ -55,6 +55,16 @@ class Mouth:
             if face is not None:
                 rows[i] = _measured(face.landmarks_px)
         return cls(times_s, *np.ascontiguousarray(rows.T))
+
+    def between(self, start_s: float, stop_s: float) -> Self:
+        """The part from ``start_s`` on and before ``stop_s``, on the same clock."""
+        inside = (self.times_s >= start_s) & (self.times_s < stop_s)
+        return type(self)(*(getattr(self, field.name)[inside] for field in fields(self)))
+
+    @property
+    def found_s(self) -> Float64Array:
+        """(K,) times at which the mouth was found."""
+        return self.times_s[np.isfinite(self.opening)]
 
     @property
     def seen(self) -> float:

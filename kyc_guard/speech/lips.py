@@ -26,6 +26,10 @@ from kyc_guard.types import Float64Array
 RATE_HZ = 25.0
 REST = "rest"
 """The shape between words; every other is the language's."""
+CLOSED = "closed"
+"""The shape of p, b and m, in every language."""
+_TOUCH = 0.5
+"""Share of the inner lips that touch when a mouth is closed: of closed ones nearly all do, of open ones none; a unit of measure."""
 CURVES = ("opening", "width", "protrusion", "contact", "upper", "lower", "jaw")
 _SLOPES = ("opening", "width", "protrusion", "lower", "jaw")
 AROUND = (-4, -2, 0, 2, 4)
@@ -161,16 +165,35 @@ def lip_features(mouth: Mouth, spoken_s: Span | None = None) -> tuple[Float64Arr
     return np.concatenate([padded[reach + k : reach + k + len(both)] for k in AROUND], axis=1), times_s
 
 
+def closures(mouth: Mouth, phrase: Sequence[str], language: Language, spans_s: Sequence[Span]) -> dict[str, bool]:
+    """Of every word that has a p, b or m, whether the lips close while it is said; words said out of sight are left out."""
+    closed = {}
+    for word, (start_s, end_s) in zip(phrase, spans_s, strict=True):
+        contact = mouth.between(start_s - _SLACK_S, end_s + _SLACK_S).contact
+        if CLOSED in (language.mouth_of(word) or ()) and np.isfinite(contact).any():
+            closed[word] = bool(np.nanmax(contact) >= _TOUCH)
+    return closed
+
+
 def shape_names(language: Language) -> tuple[str, ...]:
     """Every mouth shape of a language, `REST` first."""
     return (REST, *dict.fromkeys(shape for way in language.shapes.values() for shape in way))
 
 
 def _like(phrase: Sequence[str], language: Language, chance: random.Random) -> list[str]:
-    """A random phrase with digits where this one has digits and words where it has words, none of its own."""
-    digits = chance.sample([w for w in language.digits if w not in phrase], sum(w in language.digits for w in phrase))
-    words = chance.sample([w for w in language.words if w not in phrase], sum(w not in language.digits for w in phrase))
-    return [(digits if w in language.digits else words).pop() for w in phrase]
+    """A random phrase with digits where this one has digits and words where it has words, none of its own; where there are too few
+    others, none of its own in the same place.
+    """
+    digits = [w for w in phrase if w in language.digits]
+    others = [_unlike(digits, language.digits, chance), _unlike([w for w in phrase if w not in digits], language.words, chance)]
+    return [others[w not in digits].pop(0) for w in phrase]
+
+
+def _unlike(own: Sequence[str], known: Sequence[str], chance: random.Random) -> list[str]:
+    free = [w for w in known if w not in own]
+    if len(own) <= len(free):
+        return chance.sample(free, len(own))[::-1]
+    return [chance.choice([w for w in known if w != mine]) for mine in own]
 
 
 def _states(phrase: Sequence[str], language: Language, shapes: tuple[str, ...]) -> list[tuple[int, int]]:

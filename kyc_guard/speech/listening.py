@@ -1,8 +1,9 @@
 """Was this said? A recording scored against an expected phrase and its near misses, word by word.
 
 A free transcript is no judge: Whisper tiny.en writes only 4 of 7 studio sentences whole. But it knows well which of two words a
-sound is likelier to be. So every expected word is weighed against others in its place: words that sound alike, and whatever the free
-transcript has there. The decoder is made to write each (teacher forcing) and says how probable it finds it.
+sound is likelier to be. So every expected word is weighed against others in its place: words that sound alike, whatever the free
+transcript has there, and nothing at all, for a word may be left out. The decoder is made to write each (teacher forcing) and says how
+probable it finds it.
 
 Today's model knows English only.
 """
@@ -44,6 +45,7 @@ class HeardWord:
         near_ratio: log P(this word) - log P(the likeliest of the words that sound alike), both given the words before; below 0 that
             one is likelier.
         free_ratio: the same against what the free transcript has in its place; infinite where that is the word itself, or nothing.
+        skip_ratio: log P(this word and the next) - log P(the next follows at once); after the last word the text ends.
         near, free: those others.
     """
 
@@ -52,6 +54,7 @@ class HeardWord:
     end_s: float
     near_ratio: float
     free_ratio: float
+    skip_ratio: float
     near: str
     free: str
 
@@ -106,6 +109,7 @@ class Listener:
                     *times_s[i],
                     near_ratio=chances[i] - odds[best],
                     free_ratio=chances[i] - odds[free_best] if written else math.inf,
+                    skip_ratio=self._said_over_skipped(encoded, frames, expected, chances, i),
                     near=best,
                     free=free_best,
                 )
@@ -136,6 +140,28 @@ class Listener:
             encoded, [start], beam_size=_BEAM, max_length=most, return_scores=True, no_repeat_ngram_size=_NO_REPEAT
         )[0]
         return self._tokenizer.decode(result.sequences_ids[0]).strip(), float(result.scores[0])
+
+    def _said_over_skipped(self, encoded: Any, frames: int, expected: Sequence[str], chances: Sequence[float], i: int) -> float:
+        """`HeardWord.skip_ratio` of word ``i``, whose log-probabilities are ``chances``."""
+        if i + 1 < len(expected):
+            return chances[i] + chances[i + 1] - self._forced(encoded, frames, [*expected[:i], expected[i + 1]])[1][i]
+        return chances[i] + self._ends(encoded, expected) - self._ends(encoded, expected[:i])
+
+    def _ends(self, encoded: Any, words: Sequence[str]) -> float:
+        """Log-probability that nothing follows these words."""
+        tokens = self._tokenizer.encode(_written(words)) if words else []
+        prompt = [*self._tokenizer.sot_sequence, self._tokenizer.no_timestamps, *tokens]
+        result = self._whisper.model.generate(
+            encoded,
+            [prompt],
+            beam_size=1,
+            max_length=2 * (len(tokens) + 1),  # what is written may take half of it
+            return_logits_vocab=True,
+            suppress_blank=False,
+            suppress_tokens=[],
+        )[0]
+        logits = np.array(result.logits[0][len(tokens)], np.float64).reshape(-1)
+        return max(float(logits[self._tokenizer.eot] - np.logaddexp.reduce(logits)), math.log(_FLOOR))
 
     def _forced(self, encoded: Any, frames: int, words: Sequence[str]) -> tuple[list[tuple[float, float]], list[float]]:
         """When each word is said (start, end in seconds), and the log-probability of each given those before it."""

@@ -103,6 +103,34 @@ def test_lips_that_come_late_are_less_likely_and_their_lag_is_found() -> None:
     assert late.facts["lag_s"] - on_time.facts["lag_s"] == pytest.approx(0.4, abs=0.1)
 
 
+def held(evidence: Evidence, stop_s: float) -> Evidence:
+    """The mouth of the first frame until ``stop_s``."""
+    assert evidence.clip is not None
+    assert evidence.motion_track is not None
+    faces, times_s = evidence.motion_track.faces, evidence.clip.motion_timestamps_s
+    return replace(evidence, motion_track=FaceTrack(tuple(faces[0] if t < stop_s else f for t, f in zip(times_s, faces, strict=True)), 0))
+
+
+def test_who_speaks_later_does_not_make_up_for_a_still_mouth_while_the_phrase_is_heard() -> None:
+    whole = replace(speaking(10.0), submission=ASKED)
+    judge, half = detector(), held(whole, 5.2)
+    signal = judge(half)
+    assert signal.score is not None
+    assert signal.score >= judge.suspected_at
+    assert signal.score > signal.facts["whole_score"]
+    assert signal.facts["worst_s"][0] < 1
+    assert "lipsync_still_mouth" in codes(signal)
+    assert "lipsync_still_mouth" not in codes(judge(whole))
+    assert "lipsync_still_mouth" not in codes(judge(replace(half, submission=Submission("s")))), "nobody was asked to speak"
+
+
+def test_another_face_than_the_subjects_is_not_read() -> None:
+    scene = speaking()
+    assert scene.track is not None
+    far = [f and replace(f, box_xyxy=f.box_xyxy + 4 * np.float32(np.ptp(f.box_xyxy))) for f in scene.track.faces]
+    assert codes(detector()(replace(scene, track=FaceTrack(tuple(far), 0)))) == ["lipsync_face_lost"]
+
+
 def test_a_reason_is_named_from_the_point_upward() -> None:
     score = detector()(speaking()).score
     assert score is not None
@@ -167,7 +195,7 @@ def test_without_the_extra_it_abstains_with_the_install_hint(monkeypatch: pytest
     assert "pip install" in signal.reasons[0].detail
 
 
-@pytest.mark.parametrize("name", ["weights", "accepted_s", "curves"])
+@pytest.mark.parametrize("name", ["weights", "accepted_s", "window_s", "curves"])
 def test_a_table_that_lacks_a_part_stops_the_program(name: str) -> None:
     table = dict(bundle().thresholds.table("lipsync"))
     del table[name]
@@ -201,6 +229,37 @@ def test_unseen_speakers_pass_and_the_sound_of_another_is_flagged(shared_data: P
         assert shifted.score is not None
         assert shifted.score >= detector().suspected_at
         assert codes(shifted) == ["lipsync_shifted"]
+
+
+def test_an_unseen_speaker_passes_part_by_part_and_a_phrase_dubbed_before_his_own_words_does_not(shared_data: Path) -> None:
+    folder = shared_data / "clips/retalking_real/clips/real"
+    own, other = (replace(_evidence(folder / name), submission=ASKED) for name in ("4.mp4", "2.mp4"))
+    judge, genuine = detector(), detector()(own)
+    assert genuine.score is not None
+    assert genuine.score < judge.suspected_at
+    for still in (False, True):
+        signal = judge(_after(own, other, still=still))
+        assert signal.score is not None
+        assert signal.score >= judge.suspected_at
+        assert ("lipsync_still_mouth" in codes(signal)) is still
+
+
+def _after(own: Evidence, other: Evidence, *, still: bool) -> Evidence:
+    """The other's sound beside the first frames of one's own clip, or its very first, then one's own clip."""
+    assert own.clip is not None
+    assert own.audio is not None
+    assert other.audio is not None
+    assert own.motion_track is not None
+    before_s = len(other.audio) / RATE_HZ
+    times_s, faces = own.clip.motion_timestamps_s, own.motion_track.faces
+    count = int((times_s < before_s).sum())
+    clip = replace(
+        own.clip,
+        motion_rgb=np.concatenate([own.clip.motion_rgb[:count], own.clip.motion_rgb]),
+        motion_timestamps_s=np.concatenate([times_s[:count], times_s + before_s]),
+    )
+    track = FaceTrack(((faces[0],) * count if still else faces[:count]) + faces, 0)
+    return replace(own, clip=clip, motion_track=track, audio=np.concatenate([other.audio, own.audio]))
 
 
 def _evidence(path: Path) -> Evidence:

@@ -185,8 +185,9 @@ def test_where_policy_asks_for_it_the_earlier_recording_is_heard(tmp_path: Path,
         (lambda path: path.write_bytes(b"no sound at all"), "speaker_enrolment_unfit"),
         (lambda path: recording(path, np.zeros(SOUND_HZ, np.float32)), "speaker_enrolment_unfit"),
         (lambda path: path.write_bytes(mp4(np.zeros((5, 64, 64, 3), np.uint8))), "speaker_enrolment_unfit"),
+        (lambda path: recording(path, np.tile(babble(3.0)[0], 50)), "speaker_enrolment_unfit"),
     ],
-    ids=["not sound", "silence", "a silent film"],
+    ids=["not sound", "silence", "a silent film", "two minutes and a half"],
 )
 def test_an_earlier_recording_without_a_voice_is_named_and_a_person_looks(tmp_path: Path, make: Any, code: str) -> None:
     make(tmp_path / "call.wav")

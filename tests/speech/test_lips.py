@@ -10,12 +10,13 @@ import pytest
 
 from kyc_guard.errors import ModelError
 from kyc_guard.faces.mouth import Mouth
-from kyc_guard.speech.lips import LipRead, LipReader, _laid, lip_features, shape_names
+from kyc_guard.speech.lips import LipRead, LipReader, _laid, closures, lip_features, shape_names
 from kyc_guard.speech.words import language
 
 ENGLISH = language()
 SHAPES = shape_names(ENGLISH)
 READER = LipReader(SHAPES, np.zeros((len(SHAPES), 60)), np.eye(60))
+NAMES = ("opening", "width", "protrusion", "contact", "upper", "lower", "jaw")
 PHRASE = ("pepper", "two", "window", "five", "family", "zero")
 
 
@@ -65,6 +66,25 @@ def test_too_little_time_or_unknown_words_are_not_judged() -> None:
     assert READER.log_ratio(said(PHRASE), ("xylophone",), ENGLISH) is None
     assert READER.log_ratio(said(PHRASE), (), ENGLISH) is None
     assert READER.log_ratio(said(PHRASE), PHRASE, ENGLISH, [(9.0, 9.1)] * 6) is None, "heard when nothing was seen"
+
+
+@pytest.mark.parametrize("phrase", [ENGLISH.digits[:6], ("one",) * 12, ENGLISH.digits], ids=["six digits", "one word", "all digits"])
+def test_a_phrase_that_leaves_few_other_words_is_told_from_random_ones(phrase: tuple[str, ...]) -> None:
+    right = READER.log_ratio(said(phrase), phrase, ENGLISH, spans(phrase))
+    other = tuple(ENGLISH.digits[(ENGLISH.digits.index(w) + 3) % 10] for w in phrase)
+    wrong = READER.log_ratio(said(other), phrase, ENGLISH, spans(other))
+    assert right is not None
+    assert right > 2
+    assert wrong is None or wrong < right - 2
+
+
+def test_lips_close_for_p_b_and_m_and_only_those_words_are_asked() -> None:
+    times_s = np.arange(0, 4, 0.04)
+    contact = np.where((times_s > 0.4) & (times_s < 0.5), 1.0, 0.0)
+    contact[times_s >= 3] = np.nan
+    mouth = Mouth(times_s, *(contact if name == "contact" else np.where(times_s < 3, 0.1, np.nan) for name in NAMES))
+    at = [(0.0, 1.0), (1.0, 2.0), (2.0, 2.9), (3.2, 4.0)]
+    assert closures(mouth, ("pepper", "nine", "lemon", "bamboo"), ENGLISH, at) == {"pepper": True, "lemon": False}
 
 
 def test_figures_are_in_the_persons_own_units_and_the_same_at_any_rate() -> None:
