@@ -7,7 +7,6 @@ speaks. A blink is weakest: people blink unasked every few seconds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -18,11 +17,11 @@ import numpy as np
 from kyc_guard.calibration import noisy_or
 from kyc_guard.detectors.protocol import Bundle, Memory, SessionBook, abstain
 from kyc_guard.errors import ConfigError
-from kyc_guard.faces import face_square
 from kyc_guard.faces.embedding import MODEL
 from kyc_guard.faces.hands import covered_share, hand_finder
 from kyc_guard.faces.movements import KINDS, Done, Gates, Traces, judge, latency_spread_s
 from kyc_guard.faces.performer import Performer
+from kyc_guard.faces.subject import same_subject
 from kyc_guard.submission import Challenge
 from kyc_guard.types import Clip, Evidence, Face, FaceTrack, Float64Array, Modality, Reason, Signal
 
@@ -135,7 +134,7 @@ class ChallengeResponse:
         seen = len(track.found) / len(track.faces)
         if seen < self.min_seen:
             return abstain(self, Reason("challenge_not_shown", f"{asked}: the face is seen in {100 * seen:.0f} % of the clip"))
-        if not _same_subject(evidence):
+        if not same_subject(clip, evidence.track, track):
             return abstain(self, Reason("challenge_not_shown", f"{asked}: another face than the subject's was followed"))
         cover = _hand_cover(clip, track) if "hand_over_face" in challenge.actions else np.full(len(track.faces), np.nan)
         traces = Traces.of(track, clip.motion_timestamps_s, cover)
@@ -182,26 +181,6 @@ class ChallengeResponse:
         strangers = [one.action for one, other in zip(made, others, strict=True) if other >= self.performer.different_from]
         if strangers:
             yield Reason("challenge_other_person", f"at {', '.join(strangers)}: another face than the subject's")
-
-
-def _same_subject(evidence: Evidence) -> bool:
-    """Whether the face that was followed lies, most of the time, on that of `Evidence.track`, which all other checks judge."""
-    clip, track, followed = evidence.clip, evidence.track, evidence.motion_track
-    assert clip is not None
-    assert followed is not None
-    if track is None:
-        return False
-    scale = clip.motion_rgb.shape[1] / clip.frames_rgb.shape[1]
-    agreed = []
-    for i, subject in enumerate(track.faces):
-        if subject is None:
-            continue
-        (x, y), side = face_square(subject)
-        at = int(np.abs(clip.motion_timestamps_s - clip.timestamps_s[i]).argmin())
-        if (face := followed.faces[at]) is not None:
-            (fx, fy), _ = face_square(face)
-            agreed.append(math.hypot(fx - scale * x, fy - scale * y) < scale * side)
-    return bool(agreed) and sum(agreed) * 2 > len(agreed)
 
 
 def _told(done: Done) -> str:
