@@ -13,9 +13,9 @@ _INK, _WEAK = "#0072B2", "#999999"
 
 
 def auc_by_species(found: dict[str, Any]) -> str:
-    """AUC of every species against all bona fides, with subject-level intervals."""
+    """AUC of every species against all bona fides of its medium, with subject-level intervals."""
     rows = [(f"{s['species']} ({s['attacks']})", s["auc"]) for s in found["species"] if s["auc"]]
-    return _forest(rows, "AUC against all bona fides, 95 % interval over subjects", (0.5, 1.0))
+    return _forest(rows, "AUC against all bona fides of its medium, 95 % interval over subjects", (0.5, 1.0))
 
 
 def refusals_by_source(found: dict[str, Any]) -> str:

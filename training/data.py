@@ -1,6 +1,6 @@
 """The data layer: manifest -> chips, through the very code that cuts faces at inference.
 
-Splits: ``validation`` is the manifest's and only reported on; ``calibration`` is taken out of the manifest's train part by
+Splits: ``validation`` is the manifest's and nothing is fitted to it; ``calibration`` is taken out of the manifest's train part by
 subject (and one whole source), so that thresholds are set on people and cameras the nets never saw; the rest is ``train``.
 """
 
