@@ -11,15 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import makers
 import pytest
-from fakes import settings_in, usual
+from fakes import fake, settings_in, usual
 from PIL import Image
 from skimage.data import astronaut
 from typer.testing import CliRunner, Result
 
 import kyc_guard.detectors
-from kyc_guard import Verifier
+from kyc_guard import Settings, Verifier
 from kyc_guard.cli import app
+from kyc_guard.detectors.injection import Injection
 
 COMMANDS = {c.callback.__name__.replace("_", "-"): c.callback for c in app.registered_commands if c.callback}
 ROOT = Path(__file__).resolve().parent.parent
@@ -191,3 +193,27 @@ def test_the_python_api_judges_what_the_command_line_judges(judge: Any, inbox: P
         by_api = verifier.verify(Submission.from_dir(inbox)).to_json()
     by_cli = json.loads(run("verify", inbox, "--json").stdout)
     assert {**by_api, "took_ms": 0} == {**by_cli, "took_ms": 0}
+
+
+def test_verify_remembers_clips_in_the_file_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = Settings()
+    settings = settings_in(tmp_path, policy=shipped.policy_path.read_text(), thresholds=shipped.thresholds_path.read_text())
+    monkeypatch.setenv("KYC_GUARD_WEIGHTS_DIR", str(settings.weights_dir))
+    monkeypatch.setenv("KYC_GUARD_POLICY_PATH", str(settings.policy_path))
+    names = ("face_attack", "liveness", "document", "match", "challenge", "phrase", "lipsync", "voice", "speaker")
+    monkeypatch.setattr(kyc_guard.detectors, "DETECTORS", (*(fake(name, 0.0) for name in names), Injection))
+    memory, data = tmp_path / "seen.jsonl", makers.clip()
+    for name in ("a1", "a2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "me.mp4").write_bytes(data)
+        (tmp_path / name / "submission.toml").write_text('selfie = "me.mp4"\n', encoding="utf-8")
+
+    def found(name: str, *options: str | Path) -> bool:
+        told = json.loads(run("verify", tmp_path / name, "--json", *options).stdout)
+        return "injection_seen_before" in {r["code"] for r in told["reasons"]}
+
+    assert [found(name, "--seen", memory) for name in ("a1", "a2", "a1")] == [False, True, False]
+    assert not found("a2")
+    assert len(memory.read_text().splitlines()) == 2
+    refused = run("verify", tmp_path / "a1", "--seen", tmp_path / "a1" / "submission.toml")
+    assert (refused.exit_code, "no remembered clip" in refused.stderr) == (2, True)

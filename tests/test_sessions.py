@@ -322,6 +322,59 @@ TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
+class Crowd(RuleBasedStateMachine):
+    """Many sessions in one store that forgets."""
+
+    @initialize(keep_s=st.integers(0, 300))
+    def begin(self, keep_s: int) -> None:
+        self.store = MemoryStore(keep=timedelta(seconds=keep_s))
+        self.sessions = Sessions(self.store, RULES)
+        self.now = self.last_issue = NOW
+        self.open: list[tuple[Session, Challenge]] = []
+        self.used: list[Challenge] = []
+
+    @rule()
+    def issue(self) -> None:
+        self.last_issue = self.now
+        self.open.append(self.sessions.issue("ada", self.now))
+
+    @rule(which=st.integers(0, 9), outcome=st.sampled_from(Outcome))
+    @precondition(lambda self: self.open)
+    def answer_and_decide(self, which: int, outcome: Outcome) -> None:
+        session, challenge = self.open.pop(which % len(self.open))
+        answer = self.sessions.submit(session.id, nonce_of(challenge), self.now)
+        if not isinstance(answer, Challenge):
+            assert code(answer) in {"challenge_expired", "challenge_wrong_nonce"}
+            known = self.store.get(session.id)
+            assert self.now >= (session if known is None else known).expires_at
+            return
+        assert self.sessions.problem(answer) is None
+        self.used.append(answer)
+        fresh = self.sessions.finish(session.id, outcome, self.now)
+        if fresh is not None:
+            renewed = self.store.get(session.id)
+            assert renewed is not None
+            self.open.append((renewed, fresh))
+
+    @rule(seconds=st.integers(0, 400))
+    def wait(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @invariant()
+    def what_was_used_never_counts_again(self) -> None:
+        assert all(code(self.sessions.problem(c)) in {"challenge_replayed", "challenge_locked", "challenge_wrong_nonce"} for c in self.used)
+
+    @invariant()
+    def nobody_is_forgotten_early_and_nobody_kept_after_the_next_came(self) -> None:
+        for session, _ in self.open:
+            kept = self.store.get(session.id) is not None
+            assert kept is (session.expires_at + self.store.keep > self.last_issue)
+
+
+TestCrowd = Crowd.TestCase
+TestCrowd.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+
+
 def test_a_phrase_is_words_that_can_be_judged_and_does_not_come_again_soon() -> None:
     rules = replace(RULES, words=2, fresh=600)  # so few phrases that 600 drawn without memory would repeat dozens
     sessions = Sessions(MemoryStore(), rules)

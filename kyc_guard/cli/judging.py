@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -29,16 +30,23 @@ def verify(
     *,
     pack: Pack = None,
     redacted: Redacted = False,
+    seen: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the clips judged so far (hashes, no pixels), made if absent: was this one sent before?", show_default=False
+        ),
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Also say where the time goes; judges the submission some ten times.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge one submission. The exit code is the outcome: 0 accept, 10 retry, 11 review, 12 reject."""
     from kyc_guard import profiling
     from kyc_guard.pipeline import Verifier  # mediapipe and onnxruntime take seconds; --help must not wait for them
+    from kyc_guard.seen_clips import ClipMemory
 
     with reporting(as_json):
         submission = Submission.from_dir(submission_dir)
-        with Verifier(Settings()) as verifier:
+        with contextlib.nullcontext() if seen is None else ClipMemory(seen) as memory, Verifier(Settings(), seen=memory) as verifier:
             decision, evidence = verifier.examine(submission)
             if pack is not None:
                 write_pack(pack, decision, evidence, verifier.bundle, redacted)
