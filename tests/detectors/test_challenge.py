@@ -14,6 +14,7 @@ import pytest
 from fakes import fake, settings_in, usual
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted_traces import FULL, RATE_HZ, TIMES_S, acted, cycling, pose
 from skimage.data import astronaut
 from test_forensics import encoded
 
@@ -41,53 +42,7 @@ BUNDLE = Bundle(SHIPPED, POLICY, THRESHOLDS, Weights(SHIPPED.weights_dir))
 DETECTOR = ChallengeResponse.load(BUNDLE)
 ONLY = dataclasses.replace(POLICY, checks={"challenge": POLICY.checks["challenge"]})
 GATES = DETECTOR.gates
-RATE_HZ = 15.0
 PROMPTS_S = (1.5, 6.0, 10.5)
-LENGTH_S = 15.0
-
-REST = {"yaw_deg": 3.0, "pitch_deg": -2.0, "eyes": 0.28, "mouth": 0.02, "smile": 0.40, "size": 90.0, "cover": 0.0}
-FULL: Mapping[str, tuple[str, float]] = {
-    "turn_left": ("yaw_deg", 24.0),
-    "turn_right": ("yaw_deg", -24.0),
-    "profile_left": ("yaw_deg", 58.0),
-    "profile_right": ("yaw_deg", -58.0),
-    "look_up": ("pitch_deg", 16.0),
-    "blink": ("eyes", -0.22),
-    "smile": ("smile", 0.08),
-    "open_mouth": ("mouth", 0.5),
-    "move_closer": ("size", 35.0),
-    "hand_over_face": ("cover", 0.6),
-}
-"""What a person changes, and by how much."""
-TIMES_S = np.arange(0.0, LENGTH_S, 1 / RATE_HZ)
-
-
-def pose(start_s: float, *, rise_s: float = 0.5, hold_s: float = 0.5, fall_s: float = 0.5, times_s: Float64Array = TIMES_S) -> Float64Array:
-    """(M,) 0..1: a smooth way to a pose, a pause, a smooth way back."""
-    way = np.clip((times_s - start_s) / rise_s, 0, 1) - np.clip((times_s - start_s - rise_s - hold_s) / fall_s, 0, 1)
-    return way * way * (3 - 2 * way)
-
-
-def acted(
-    *script: tuple[str, float, float],
-    noise: float = 0.02,
-    seed: int = 0,
-    shape: Callable[..., Float64Array] = pose,
-    times_s: Float64Array = TIMES_S,
-) -> Traces:
-    """Traces of a person who does each (action, start_s, amount)."""
-    chance = np.random.default_rng(seed)
-    curves = {name: np.full(len(times_s), value) for name, value in REST.items()}
-    for action, start_s, amount in script:
-        name, change = FULL[action]
-        if action == "blink":
-            curves[name] += change * amount * pose(start_s, rise_s=0.1, hold_s=0.1, fall_s=0.15, times_s=times_s)
-        else:
-            curves[name] += change * amount * shape(start_s, times_s=times_s)
-    for action in ("turn_left", "look_up", "blink", "smile", "open_mouth", "move_closer", "hand_over_face"):
-        name, change = FULL[action]
-        curves[name] += chance.normal(0, noise * abs(change), len(times_s))
-    return Traces(times_s=times_s, **curves)
 
 
 def faults(traces: Traces, actions: Sequence[str], prompts_s: Sequence[float] = ()) -> list[str | None]:
@@ -226,11 +181,10 @@ def test_a_face_lost_in_profile_does_not_undo_it() -> None:
 
 
 def test_who_sits_turned_has_not_turned_and_may_still_turn() -> None:
-    times_s = TIMES_S
-    sits = np.where(times_s > 4.0, 24.0, 0.0)  # turned since long before the second prompt
+    sits = np.where(TIMES_S > 4.0, 24.0, 0.0)  # turned since long before the second prompt
     idle = acted(("open_mouth", 2.3, 1.0))
     idle = dataclasses.replace(idle, yaw_deg=idle.yaw_deg + sits)
-    assert faults(idle, ["open_mouth", "turn_left"], [1.5, 6.0])[1] != None  # noqa: E711
+    assert faults(idle, ["open_mouth", "turn_left"], [1.5, 6.0])[1] == "wrong_order"
     turned = acted(("open_mouth", 2.3, 1.0), ("turn_left", 7.0, 1.0))
     turned = dataclasses.replace(turned, yaw_deg=turned.yaw_deg + sits)
     assert faults(turned, ["open_mouth", "turn_left"], [1.5, 6.0])[1] in {None, "overdone"}
@@ -238,7 +192,9 @@ def test_who_sits_turned_has_not_turned_and_may_still_turn() -> None:
     assert faults(straight, ["open_mouth", "turn_left"], [1.5, 6.0]) == [None, None]
 
 
-@pytest.mark.parametrize(("action", "name", "reach"), [("smile", "smile", 0.08), ("open_mouth", "mouth", 0.35), ("look_up", "pitch_deg", 16.0)])
+@pytest.mark.parametrize(
+    ("action", "name", "reach"), [("smile", "smile", 0.08), ("open_mouth", "mouth", 0.35), ("look_up", "pitch_deg", 16.0)]
+)
 def test_lips_and_nods_of_somebody_who_talks_answer_nothing(action: str, name: str, reach: float) -> None:
     """Three syllables a second, each as large as the movement asked for, before and after the prompt."""
     talking = acted()
@@ -350,14 +306,6 @@ def test_of_fewer_than_three_reactions_no_spread_is_told() -> None:
     assert latency_spread_s(even) is not None
     assert latency_spread_s(even[:2]) is None
     assert latency_spread_s([Done("blink", None, 1.0, 0.5, 1.0)] * 3) is None
-
-
-def cycling(seed: int) -> Traces:
-    """Everything that can be asked, one after the other, whatever is asked."""
-    chance, times_s = np.random.default_rng(seed), np.arange(0.0, 16.0, 1 / RATE_HZ)
-    order, every_s = chance.permutation(sorted(KINDS)), chance.uniform(1.2, 1.6)
-    acts = [(str(order[i % len(order)]), 0.8 + i * every_s, 1.0) for i in range(round(15 / every_s))]
-    return acted(*acts, seed=seed, times_s=times_s, shape=partial(pose, rise_s=0.35, hold_s=0.45, fall_s=0.35))
 
 
 def test_a_clip_that_does_everything_in_turn_is_named_and_one_that_answers_is_not() -> None:
