@@ -58,8 +58,8 @@ class Submission:
         selfie: selfie video or photo.
         claims: what the applicant typed: surname, given_names, birth_date (ISO 8601), document_number,
             expiry_date, nationality (ISO 3166 alpha-3), sex (M, F, X). All optional.
-        device: what the capture client declared: model, platform, camera, width_px, height_px, fps, mirrored (``True``: left and
-            right are swapped in the file), signature (see `kyc_guard.signatures`). All optional.
+        device: what the capture client declared: model, platform, camera, width_px, height_px, fps, signature
+            (see `kyc_guard.signatures`). All optional.
         enrolled_voice: an earlier recording of the applicant, sound or video; compared only where policy asks for it.
         chip: what a phone read out of the document's chip: ``sod``, ``dg1`` and any other data group -> file (or bytes).
     """

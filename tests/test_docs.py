@@ -73,6 +73,6 @@ def test_the_documented_submission_toml_is_valid(tmp_path: Path) -> None:
 def test_every_fact_of_a_device_that_a_detector_reads_is_in_the_documented_submission(tmp_path: Path) -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "kyc_guard" / "detectors").glob("*.py")))
     read = {*re.findall(r"device\.get\(\"(\w+)\"\)", code), *forensics.DEVICE_TAGS}
-    assert {"mirrored", "signature", "fps", "model"} <= read
+    assert {"signature", "fps", "model"} <= read
     (tmp_path / "submission.toml").write_text(blocks("submission.md", "toml")[0], encoding="utf-8")
     assert read <= set(Submission.from_dir(tmp_path).device)

@@ -19,7 +19,7 @@ from kyc_guard.detectors.protocol import Bundle, Memory, SessionBook, abstain
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces.embedding import MODEL
 from kyc_guard.faces.hands import covered_share, hand_finder
-from kyc_guard.faces.movements import KINDS, Done, Gates, Traces, judge, latency_spread_s
+from kyc_guard.faces.movements import KINDS, Done, Gates, Traces, judge, latency_spread_s, unasked
 from kyc_guard.faces.performer import Performer
 from kyc_guard.faces.subject import same_subject
 from kyc_guard.submission import Challenge
@@ -34,6 +34,7 @@ FINDINGS = (
     "challenge_wrong_order",
     "challenge_too_fast",
     "challenge_even_latencies",
+    "challenge_other_actions",
     "challenge_other_person",
     "challenge_not_compared",
     "challenge_wrong_nonce",
@@ -90,6 +91,7 @@ class ChallengeResponse:
                 max_backward=gate("challenge_max_backward"),
                 rest_s=gate("challenge_rest_s"),
                 min_hold_s=gate("challenge_min_hold_s"),
+                max_unasked=gate("challenge_max_unasked"),
             ),
             findings=MappingProxyType({code: float(table[code]) for code in ("prior", *FINDINGS)}),
             min_seen=gate("challenge_min_seen"),
@@ -144,14 +146,15 @@ class ChallengeResponse:
         assert evidence.track is not None
         made = [d for d in done if d.done_s is not None]
         others = self.performer.scores(clip, evidence.track, track, traces, [d.done_s for d in made if d.done_s is not None])
-        reasons = (*self._reasons(challenge, done), *self._performers(made, others))
+        besides = unasked(traces, challenge.actions, challenge.prompts_s, self.gates)
+        reasons = (*self._reasons(challenge, done), *self._besides(besides), *self._performers(made, others))
         return Signal(
             detector=self.name,
             version=self.version,
             score=noisy_or(self.findings, reasons),
             quality=seen,
             reasons=reasons,
-            facts=MappingProxyType(_facts(done, made, others)),
+            facts=MappingProxyType(_facts(done, made, others, besides)),
             artefacts=MappingProxyType(
                 {
                     "times_s": traces.times_s,
@@ -173,6 +176,10 @@ class ChallengeResponse:
         spread_s = latency_spread_s(done) if challenge.prompts_s else None
         if spread_s is not None and spread_s < self.gates.min_latency_spread_s:
             yield Reason("challenge_even_latencies", f"reaction times vary by {1000 * spread_s:.0f} ms; people's vary more")
+
+    def _besides(self, besides: Sequence[str]) -> Iterator[Reason]:
+        if len(besides) > self.gates.max_unasked:
+            yield Reason("challenge_other_actions", f"unasked, while others were asked for: {', '.join(besides)}")
 
     def _performers(self, made: Sequence[Done], others: Sequence[float] | None) -> Iterator[Reason]:
         if others is None:
@@ -199,8 +206,9 @@ def _hand_cover(clip: Clip, track: FaceTrack) -> Float64Array:
     return cover
 
 
-def _facts(done: Sequence[Done], made: Sequence[Done], others: Sequence[float] | None) -> dict[str, Any]:
+def _facts(done: Sequence[Done], made: Sequence[Done], others: Sequence[float] | None, besides: Sequence[str]) -> dict[str, Any]:
     return {
+        "unasked": list(besides),
         "other_person": None if others is None else {d.action: round(p, 3) for d, p in zip(made, others, strict=True)},
         "actions": [{"action": d.action, "fault": d.fault, "peak": d.peak, "latency_s": d.latency_s, "done_s": d.done_s} for d in done],
         "nonce": "not checked here",

@@ -99,6 +99,7 @@ class Gates:
     max_backward: float
     rest_s: float
     min_hold_s: float
+    max_unasked: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     }
 )
 """Every action that can be asked. Left and right are the person's own."""
+DELIBERATE = frozenset({"turn_left", "turn_right", "profile_left", "profile_right", "look_up", "move_closer", "hand_over_face"})
+"""What people seldom do unasked; lips and lids move all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,26 @@ def judge(traces: Traces, actions: Sequence[str], prompts_s: Sequence[float], ga
     return tuple(found)
 
 
+def unasked(traces: Traces, actions: Sequence[str], prompts_s: Sequence[float], gates: Gates) -> tuple[str, ...]:
+    """What else was clearly done while the asked actions were waited for: a clip that does everything in turn answers any challenge.
+
+    Deliberate actions alone, each once a window, and none that the challenge asks for: those may come late or too early.
+
+    Args:
+        actions, prompts_s: as for `judge`.
+    """
+    if not len(traces.times_s) or not prompts_s:
+        return ()
+    others, found = sorted(DELIBERATE - set(actions)), []
+    for start_s in prompts_s:
+        for other in others:
+            curve = progress(traces, other, (prompts_s[0], start_s), gates)
+            window_s = (start_s, min(start_s + gates.window_s, float(traces.times_s[-1])))
+            if _in_window(traces.times_s, curve, other, window_s, gates).fault is None:
+                found.append(other)
+    return tuple(found)
+
+
 def progress(traces: Traces, action: str, prompts_s: tuple[float, float], gates: Gates) -> Float64Array:
     """(M,) how far the movement has come, against two rests: before the first prompt, and just before its own.
 
@@ -281,8 +304,8 @@ def _in_window(times_s: Float64Array, curve: Float64Array, action: str, window_s
 def _rises(curve: Float64Array, seen: NDArray[np.int64], inside: NDArray[np.int64]) -> NDArray[np.int64]:
     """Samples inside at which the curve comes to 1."""
     high = curve[seen] >= 1.0
-    came = seen[high & ~np.r_[False, high[:-1]]]
-    return came[came >= inside[0]]
+    came: NDArray[np.int64] = seen[high & ~np.r_[False, high[:-1]] & (seen >= inside[0])]
+    return came
 
 
 def _rise(

@@ -20,7 +20,7 @@ from kyc_guard.runtime import Net
 from kyc_guard.types import Clip, Face, FaceTrack
 
 _UNCOVERED_S = 0.2
-"""A hand is found a few frames before and after it really covers nothing."""
+"""A face is left out for so long before and after a hand is seen over it: hands are missed in single frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Performer:
     min_spread_px: float
     min_px: float
     max_deg: float
+    max_cover: float
+    """Share of the face under a hand: half of what a hand over the face has to cover."""
 
     @classmethod
     def load(cls, net: Net, policy: Policy, thresholds: Thresholds) -> Self:
@@ -48,6 +50,7 @@ class Performer:
             min_spread_px=policy.gate("match_min_selfie_px"),
             min_px=policy.gate("challenge_face_min_px"),
             max_deg=policy.gate("challenge_face_max_deg"),
+            max_cover=policy.gate("challenge_hand_min_cover") / 2,
         )
 
     def scores(self, clip: Clip, spread: FaceTrack, followed: FaceTrack, traces: Traces, at_s: Sequence[float]) -> list[float] | None:
@@ -73,7 +76,7 @@ class Performer:
 
     def _comparable(self, faces: Sequence[Face | None], traces: Traces) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Frames with a face large and frontal enough, and no hand about it: nearest to a profile's height they lie on its way."""
-        covered_s = traces.times_s[traces.cover > 0]
+        covered_s = traces.times_s[traces.cover > self.max_cover]
         fit = [
             i
             for i, face in enumerate(faces)

@@ -11,21 +11,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from acting import film
 from fakes import fake, settings_in, usual
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted_traces import FULL, RATE_HZ, TIMES_S, acted, cycling, pose
 from skimage.data import astronaut
 from test_forensics import encoded
 
+from benchmarks.acting import Act, film
 from kyc_guard.config import Policy, Sampling, Settings, Thresholds
 from kyc_guard.detectors.challenge import FINDINGS, ChallengeResponse
 from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.errors import ConfigError
+from kyc_guard.faces import track_faces
 from kyc_guard.faces.following import follow_face
 from kyc_guard.faces.hands import covered_share
-from kyc_guard.faces.movements import KINDS, Done, Traces, judge, latency_spread_s
+from kyc_guard.faces.movements import KINDS, Done, Traces, judge, latency_spread_s, unasked
 from kyc_guard.fusion import decide
+from kyc_guard.media import read_clip
 from kyc_guard.pipeline import Verifier
 from kyc_guard.sessions import MemoryStore, Rules, Sessions
 from kyc_guard.submission import Challenge, Submission
@@ -39,53 +42,7 @@ BUNDLE = Bundle(SHIPPED, POLICY, THRESHOLDS, Weights(SHIPPED.weights_dir))
 DETECTOR = ChallengeResponse.load(BUNDLE)
 ONLY = dataclasses.replace(POLICY, checks={"challenge": POLICY.checks["challenge"]})
 GATES = DETECTOR.gates
-RATE_HZ = 15.0
 PROMPTS_S = (1.5, 6.0, 10.5)
-LENGTH_S = 15.0
-
-REST = {"yaw_deg": 3.0, "pitch_deg": -2.0, "eyes": 0.28, "mouth": 0.02, "smile": 0.40, "size": 90.0, "cover": 0.0}
-FULL: Mapping[str, tuple[str, float]] = {
-    "turn_left": ("yaw_deg", 24.0),
-    "turn_right": ("yaw_deg", -24.0),
-    "profile_left": ("yaw_deg", 58.0),
-    "profile_right": ("yaw_deg", -58.0),
-    "look_up": ("pitch_deg", 16.0),
-    "blink": ("eyes", -0.22),
-    "smile": ("smile", 0.08),
-    "open_mouth": ("mouth", 0.5),
-    "move_closer": ("size", 35.0),
-    "hand_over_face": ("cover", 0.6),
-}
-"""What a person changes, and by how much."""
-TIMES_S = np.arange(0.0, LENGTH_S, 1 / RATE_HZ)
-
-
-def pose(start_s: float, *, rise_s: float = 0.5, hold_s: float = 0.5, fall_s: float = 0.5, times_s: Float64Array = TIMES_S) -> Float64Array:
-    """(M,) 0..1: a smooth way to a pose, a pause, a smooth way back."""
-    way = np.clip((times_s - start_s) / rise_s, 0, 1) - np.clip((times_s - start_s - rise_s - hold_s) / fall_s, 0, 1)
-    return way * way * (3 - 2 * way)
-
-
-def acted(
-    *script: tuple[str, float, float],
-    noise: float = 0.02,
-    seed: int = 0,
-    shape: Callable[..., Float64Array] = pose,
-    times_s: Float64Array = TIMES_S,
-) -> Traces:
-    """Traces of a person who does each (action, start_s, amount)."""
-    chance = np.random.default_rng(seed)
-    curves = {name: np.full(len(times_s), value) for name, value in REST.items()}
-    for action, start_s, amount in script:
-        name, change = FULL[action]
-        if action == "blink":
-            curves[name] += change * amount * pose(start_s, rise_s=0.1, hold_s=0.1, fall_s=0.15, times_s=times_s)
-        else:
-            curves[name] += change * amount * shape(start_s, times_s=times_s)
-    for action in ("turn_left", "look_up", "blink", "smile", "open_mouth", "move_closer", "hand_over_face"):
-        name, change = FULL[action]
-        curves[name] += chance.normal(0, noise * abs(change), len(times_s))
-    return Traces(times_s=times_s, **curves)
 
 
 def faults(traces: Traces, actions: Sequence[str], prompts_s: Sequence[float] = ()) -> list[str | None]:
@@ -223,6 +180,51 @@ def test_a_face_lost_in_profile_does_not_undo_it() -> None:
     assert faults(dataclasses.replace(traces, yaw_deg=np.where(lost, np.nan, traces.yaw_deg)), ["profile_left"], [1.5]) == [None]
 
 
+def test_who_sits_turned_has_not_turned_and_may_still_turn() -> None:
+    sits = np.where(TIMES_S > 4.0, 24.0, 0.0)  # turned since long before the second prompt
+    idle = acted(("open_mouth", 2.3, 1.0))
+    idle = dataclasses.replace(idle, yaw_deg=idle.yaw_deg + sits)
+    assert faults(idle, ["open_mouth", "turn_left"], [1.5, 6.0])[1] == "wrong_order"
+    turned = acted(("open_mouth", 2.3, 1.0), ("turn_left", 7.0, 1.0))
+    turned = dataclasses.replace(turned, yaw_deg=turned.yaw_deg + sits)
+    assert faults(turned, ["open_mouth", "turn_left"], [1.5, 6.0])[1] in {None, "overdone"}
+    straight = dataclasses.replace(turned, yaw_deg=turned.yaw_deg - sits)
+    assert faults(straight, ["open_mouth", "turn_left"], [1.5, 6.0]) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("action", "name", "reach"), [("smile", "smile", 0.08), ("open_mouth", "mouth", 0.35), ("look_up", "pitch_deg", 16.0)]
+)
+def test_lips_and_nods_of_somebody_who_talks_answer_nothing(action: str, name: str, reach: float) -> None:
+    """Three syllables a second, each as large as the movement asked for, before and after the prompt."""
+    talking = acted()
+    beats = reach * np.maximum(np.sin(2 * np.pi * 3.0 * TIMES_S), 0) * (TIMES_S % 1.7 < 1.2)
+    talking = dataclasses.replace(talking, **{name: getattr(talking, name) + beats})
+    for prompt_s in (1.5, 2.0, 2.5, 3.0):
+        assert faults(talking, [action], [prompt_s])[0] in {"not_done", "half_done"}
+
+
+@pytest.mark.parametrize("action", ["smile", "open_mouth", "look_up"])
+def test_who_talks_before_the_prompt_and_then_does_as_asked_passes(action: str) -> None:
+    talking = acted((action, 3.0, 1.6))
+    murmur = np.where(TIMES_S < 2.2, np.maximum(np.sin(2 * np.pi * 3.0 * TIMES_S), 0), 0)
+    name, change = FULL[action]
+    talking = dataclasses.replace(talking, **{name: getattr(talking, name) + 0.3 * change * murmur})
+    assert faults(talking, [action], [1.8]) == [None]
+
+
+@pytest.mark.parametrize("action", [a for a in KINDS if a != "blink"])
+def test_a_twitch_is_not_held_long_enough(action: str) -> None:
+    traces = acted((action, 2.3, 1.0), shape=partial(pose, rise_s=0.2, hold_s=0.0, fall_s=0.2))
+    assert faults(traces, [action], [1.5])[0] in {"half_done", "jumped"}
+
+
+def test_a_twitch_at_the_prompt_does_not_spoil_what_is_done_for_it() -> None:
+    hasty = acted(("open_mouth", 1.4, 1.0), ("open_mouth", 3.6, 1.0))
+    assert faults(hasty, ["open_mouth"], [1.5]) == [None]
+    assert faults(acted(("open_mouth", 1.4, 1.0)), ["open_mouth"], [1.5]) == ["too_fast"]
+
+
 # ------------------------------------------------------------------------------------------------------------- many acts
 
 ORDER = ("turn_left", "open_mouth", "look_up")
@@ -306,6 +308,24 @@ def test_of_fewer_than_three_reactions_no_spread_is_told() -> None:
     assert latency_spread_s([Done("blink", None, 1.0, 0.5, 1.0)] * 3) is None
 
 
+def test_a_clip_that_does_everything_in_turn_is_named_and_one_that_answers_is_not() -> None:
+    called, passed = 0, 0
+    for seed, challenge in enumerate(issued(40)):
+        for trace in (cycling(seed % 4), cycling(4 + seed % 4)):
+            if all(d.fault is None for d in judge(trace, challenge.actions, challenge.prompts_s, GATES)):
+                passed += 1
+            called += len(unasked(trace, challenge.actions, challenge.prompts_s, GATES)) > GATES.max_unasked
+        answer = [(a, p + 0.9, 1.0) for a, p in zip(challenge.actions, challenge.prompts_s, strict=True)]
+        honest = acted(*answer, seed=seed, times_s=np.arange(0.0, 16.0, 1 / RATE_HZ))
+        assert unasked(honest, challenge.actions, challenge.prompts_s, GATES) == ()
+    assert passed <= 4
+    assert called >= 0.7 * 80
+
+
+def test_without_prompts_nothing_is_unasked() -> None:
+    assert unasked(cycling(0), ORDER, (), GATES) == ()
+
+
 # --------------------------------------------------------------------------------------------------------- the detector
 
 
@@ -380,6 +400,92 @@ def test_reactions_as_even_as_a_scripts_are_looked_at() -> None:
     assert decide([signal], ONLY, THRESHOLDS).outcome is Outcome.REVIEW
 
 
+def test_everything_in_turn_is_looked_at_although_each_action_was_done() -> None:
+    asked = Challenge(actions=("smile", "open_mouth"), prompts_s=(1.5, 9.0))
+    script = [("smile", 2.3, 1.0), ("open_mouth", 9.8, 1.0)]
+    besides = [("turn_left", 3.9, 1.0), ("look_up", 3.9, 1.0), ("move_closer", 11.4, 1.0)]
+    signal = DETECTOR(filmed(acted(*script, *besides), asked))
+    assert codes(signal) == {"challenge_other_actions"}
+    assert signal.facts["unasked"] == ["look_up", "turn_left", "move_closer"]
+    assert decide([signal], ONLY, THRESHOLDS).outcome is Outcome.REVIEW
+    assert codes(DETECTOR(filmed(acted(*script, *besides[:2]), asked))) == set()
+
+
+@dataclasses.dataclass
+class ByColour:
+    """An embedder to which a face is whoever its colour is."""
+
+    seen: int = 0
+
+    def embed(self, chips: Sequence[Any]) -> Any:
+        self.seen += len(chips)
+        return np.array([np.eye(128)[0 if chip.max() < 100 else 1] for chip in chips], np.float32)
+
+
+def in_colours(evidence: Evidence, *, victim: int, performer: Callable[[Float64Array], Any]) -> Evidence:
+    """The same movements by faces of these colours: the spread frames one, the followed frames one each."""
+    clip = evidence.clip
+    assert clip is not None
+    shades = np.asarray(performer(clip.motion_timestamps_s), np.uint8)
+    motion = np.broadcast_to(shades[:, None, None, None], (len(shades), 128, 128, 3)).copy()
+    spread = np.full((1, 128, 128, 3), victim, np.uint8)
+    return dataclasses.replace(evidence, clip=dataclasses.replace(clip, frames_rgb=spread, motion_rgb=motion))
+
+
+@pytest.mark.parametrize("action", [a for a in KINDS if a != "hand_over_face"])
+def test_an_action_performed_by_somebody_else_is_named(action: str) -> None:
+    asked = Challenge(actions=("blink" if action != "blink" else "smile", action), prompts_s=(1.5, 6.0))
+    evidence = filmed(acted((asked.actions[0], 2.3, 1.0), (action, 6.8, 1.0)), asked)
+    embedder = ByColour()
+    detector = dataclasses.replace(DETECTOR, performer=dataclasses.replace(DETECTOR.performer, embedder=embedder))
+    honest = in_colours(evidence, victim=50, performer=lambda t: np.full(len(t), 50))
+    assert codes(detector(honest)) == set()
+    assert embedder.seen == 3
+    swapped = in_colours(evidence, victim=50, performer=lambda t: np.where((t > 6.3) & (t < 8.8), 200, 50))
+    signal = detector(swapped)
+    assert codes(signal) == {"challenge_other_person"}
+    assert action in signal.reasons[0].detail
+    assert asked.actions[0] not in signal.reasons[0].detail
+    assert decide([signal], ONLY, THRESHOLDS).outcome in {Outcome.REVIEW, Outcome.REJECT}
+
+
+def test_who_passes_the_hand_is_compared_just_before_it_covers_him() -> None:
+    evidence = filmed(acted(("hand_over_face", 2.3, 1.0)), ASKED)
+    traces = acted(("hand_over_face", 2.3, 1.0))
+    performer = dataclasses.replace(DETECTOR.performer, embedder=ByColour())
+    for shade, alike in ((50, True), (200, False)):
+        shown = in_colours(evidence, victim=50, performer=lambda t, shade=shade: np.where((t > 1.8) & (t < 4.2), shade, 50))
+        assert shown.clip is not None
+        assert shown.track is not None
+        assert shown.motion_track is not None
+        (other,) = performer.scores(shown.clip, shown.track, shown.motion_track, traces, [2.9]) or [np.nan]
+        assert (other < performer.different_from) is alike
+
+
+def test_a_face_that_cannot_be_compared_is_not_passed() -> None:
+    small = dataclasses.replace(DETECTOR, performer=dataclasses.replace(DETECTOR.performer, min_px=150.0))
+    signal = small(filmed(acted(*script(ORDER)), ASKED))
+    assert codes(signal) == {"challenge_not_compared"}
+    assert decide([signal], ONLY, THRESHOLDS).outcome is Outcome.RETRY
+
+
+def test_real_people_are_told_apart_as_performers(shared_data: Any) -> None:
+    """Two people of the validation split; the one acts, the other is on the spread frames."""
+    clips = [
+        read_clip(shared_data / "clips" / path, Sampling(motion_hz=5), SHIPPED.limits, name=path)
+        for path in ("retalking_real/clips/real/1.mp4", "retalking_real/clips/real/2.mp4")
+    ]
+    spreads_, followed = zip(*((track_faces(c.frames_rgb, other_face_ratio=0.5), follow_face(c.motion_rgb)) for c in clips), strict=True)
+    for one in (0, 1):
+        traces = Traces.of(followed[one], clips[one].motion_timestamps_s, np.full(len(followed[one].faces), np.nan))
+        at_s = clips[one].motion_timestamps_s[[3, 10]].tolist()
+        for other in (0, 1):
+            shown = dataclasses.replace(clips[one], frames_rgb=clips[other].frames_rgb)
+            scores = DETECTOR.performer.scores(shown, spreads_[other], followed[one], traces, at_s)
+            assert scores is not None
+            assert [score >= DETECTOR.performer.different_from for score in scores] == [one != other] * 2
+
+
 @pytest.mark.parametrize(
     ("evidence", "code"),
     [
@@ -445,7 +551,7 @@ def test_missing_numbers_stop_the_program() -> None:
 @pytest.fixture(scope="module")
 def performance(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """What the pipeline gathers of a clip in which the portrait turns to its left, blinks and opens its mouth."""
-    frames = film([("turn_left", 1.4), ("blink", 3.8), ("open_mouth", 5.8)], 7.4)
+    frames = film([Act("turn_left", 1.4), Act("blink", 3.8), Act("open_mouth", 5.8)], 7.4)
     times_ms = [i * 1000 // RATE_HZ + (3, -4, 0)[i % 3] + 4 for i in range(len(frames))]
     sent = Submission(
         "a1",
