@@ -533,6 +533,18 @@ def test_what_the_server_knows_of_the_session_counts(code: str) -> None:
     assert signal.score >= THRESHOLDS.table("challenge")["findings"][code]
 
 
+def test_a_book_that_is_content_changes_nothing_but_what_is_told() -> None:
+    class Book:
+        def problem(self, challenge: Challenge) -> Reason | None:
+            return None
+
+    for traces in (acted(*script(ORDER)), acted()):
+        alone, asked = (d(filmed(traces, ASKED)) for d in (DETECTOR, dataclasses.replace(DETECTOR, sessions=Book())))
+        assert (asked.score, asked.reasons) == (alone.score, alone.reasons)
+        assert asked.facts == {**alone.facts, "nonce": "checked", "session_problem": None}
+    assert DETECTOR(filmed(acted(*script(ORDER)), ASKED)).facts["nonce"] == "not checked here"
+
+
 def test_every_finding_is_weighed_by_policy_and_thresholds() -> None:
     assert set(FINDINGS) <= set(POLICY.reasons)
     assert set(THRESHOLDS.table("challenge")["findings"]) == {"prior", *FINDINGS}
