@@ -23,8 +23,6 @@ TIMES_S = np.arange(0.0, 9.0, 1 / 15)
 def found(real: dict[str, list], played: list[Acted]) -> dict:
     counted = {"unasked": unasked_figures(real, GATES), "acted": acted_figures(played, GATES)}
     figures = plain({"command": "c", "about": {"split": "s"}, **counted})
-        {"command": "c", "about": {"split": "s"}, "unasked": unasked_figures(real, GATES), "acted": acted_figures(played, GATES)}
-    )
     figures["goals"] = [goal.to_json() for goal in goals(figures)]
     return figures
 
