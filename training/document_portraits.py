@@ -16,7 +16,7 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -228,8 +228,10 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(1)
     settings = Settings()
-    # Not `Bundle.load`: that refuses the very tables that are about to be fitted to new nets.
-    bundle = Bundle(settings, Policy.load(settings.policy_path), Thresholds.load(THRESHOLDS), Weights(THRESHOLDS.parent))
+    shipped = Thresholds.load(THRESHOLDS)
+    # Without what ties them to the nets before: these very tables are about to be fitted to new ones.
+    loose = replace(shipped, tables={name: {k: v for k, v in table.items() if k != "nets"} for name, table in shipped.tables.items()})
+    bundle = Bundle(settings, Policy.load(settings.policy_path), loose, Weights(THRESHOLDS.parent))
     nets = FaceAttack.load(bundle)
     min_px = bundle.policy.gate("portrait_attack_min_px")
     config, stores = Config.load(), {name: ChipStore(args.cache / name) for name in ("real", "bank")}

@@ -57,23 +57,28 @@ class Bundle:
 
     @classmethod
     def load(cls, settings: Settings) -> Bundle:
-        """Raises ConfigError when thresholds were set for other models, all of them by an operator or one detector's by training."""
+        """Raises ConfigError when an operator's thresholds were calibrated for other models."""
         thresholds, weights = Thresholds.load(settings.thresholds_path), Weights(settings.weights_dir)
         models = thresholds.table("calibrated").get("models")
         if models is not None and models != {name: weights.get(name).sha256 for name in weights.names()}:
             raise ConfigError(f"{thresholds.path}: was calibrated for other models. Remedy: run kyc-guard calibrate with the present ones")
-        for detector in thresholds.tables:
-            table = thresholds.table(detector)
-            for name, sha256 in table.get("nets", {}).items():
-                if not weights.has(name) or weights.get(name).sha256 != sha256:
-                    raise ConfigError(f"{thresholds.path}: [{detector}] was set for another {name}. Remedy: run {table.get('command')}")
         return cls(settings=settings, policy=Policy.load(settings.policy_path), thresholds=thresholds, weights=weights)
 
     def net(self, name: str) -> Net:
-        """A fresh session of model ``name``; raises ModelError unless its bytes are the manifest's."""
+        """A fresh session of model ``name``.
+
+        Raises:
+            ModelError: its bytes are not the manifest's.
+            ConfigError: a detector's points were set for another net of this name.
+        """
+        weight = self.weights.get(name)
+        for detector in self.thresholds.tables:
+            table = self.thresholds.table(detector)
+            if table.get("nets", {}).get(name, weight.sha256) != weight.sha256:
+                raise ConfigError(f"{self.thresholds.path}: [{detector}] was set for another {name}. Remedy: run {table.get('command')}")
         # Threads are spent on whole questions; see `pipeline.Verifier`.
         on = self.settings
-        self.nets[name] = Net(self.weights.get(name), threads=1, device=on.device, precision=on.precision, batch=on.net_batch)
+        self.nets[name] = Net(weight, threads=1, device=on.device, precision=on.precision, batch=on.net_batch)
         return self.nets[name]
 
 

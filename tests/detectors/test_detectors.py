@@ -309,7 +309,7 @@ def test_points_set_for_other_nets_are_refused(detector: str, tmp_path: Path) ->
     path = tmp_path / "thresholds.toml"
     path.write_text(toml_text(other), encoding="utf-8")
     with pytest.raises(ConfigError, match=rf"\[{detector}\] was set for another face_attack_face"):
-        Bundle.load(settings.model_copy(update={"thresholds_path": path}))
+        Bundle.load(settings.model_copy(update={"thresholds_path": path})).net("face_attack_face")
 
 
 def test_names_tell_detectors_apart() -> None:
