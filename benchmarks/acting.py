@@ -98,7 +98,7 @@ def film(
         target[:, :2] = _smiling(drop_jaw(target[:, :2], 0.5 * width * done["open_mouth"]), done["smile"])
         yaw_deg = 1.0 * sway[0][t] + 30.0 * (done["turn_left"] - done["turn_right"])
         target = _turned(target, yaw_deg, 0.7 * sway[1][t] + 25.0 * done["look_up"], 1.0 + 0.4 * done["move_closer"])
-        target[:, :2] += np.float32([sway[2][t], sway[3][t]])
+        target[:, :2] += np.array([sway[2][t], sway[3][t]], np.float32)
         warped = warp_mesh(image, mesh[:, :2].copy(), target[:, :2].copy(), SIDE_PX, SIDE_PX)
         _close_eyes(warped, target[:, :2], done["blink"])
         frames[t] = (warped + np.float32(noise) * random.standard_normal(warped.shape, np.float32)).clip(0, 255)

@@ -10,6 +10,8 @@ Traces are kept in CACHE, so that another policy is measured in seconds.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -155,7 +157,7 @@ def _from(traces: Traces, start_s: float) -> Traces:
 def unasked_figures(real: Mapping[str, Sequence[Traces]], gates: Gates) -> dict[str, Any]:
     """How often nobody's answer is taken for one, by action; and how much else is done in a window."""
     faults: dict[str, dict[str, list[str]]] = {action: {} for action in KINDS}
-    besides: dict[str, list[int]] = {}
+    besides: dict[str, list[frozenset[str]]] = {}
     for person, clips in real.items():
         for traces in clips:
             last_s = float(traces.times_s[-1]) - gates.window_s
@@ -163,14 +165,14 @@ def unasked_figures(real: Mapping[str, Sequence[Traces]], gates: Gates) -> dict[
                 part = _from(traces, prompt_s - _LEAD_S - 1e-6)
                 for action in KINDS:
                     faults[action].setdefault(person, []).append(judge(part, [action], [prompt_s], gates)[0].fault or "done")
-                besides.setdefault(person, []).append(len(unasked(part, [], [prompt_s], gates)))
+                besides.setdefault(person, []).append(frozenset(unasked(part, [], [prompt_s], gates)))
     return {
         "people": len(besides),
         "windows": sum(map(len, besides.values())),
         "actions": {a: {what: _by_person(people, what) for what in ("done", "too_fast")} for a, people in faults.items()},
         "other_actions": {
             "deliberate": sorted(DELIBERATE),
-            "windows_with": np.bincount([n for counts in besides.values() for n in counts]).tolist(),
+            "windows_with": np.bincount([len(kinds) for windows in besides.values() for kinds in windows]).tolist(),
             "limit": gates.max_unasked,
             "challenges_called": _called(besides, gates.max_unasked),
         },
@@ -191,15 +193,18 @@ def _by_person(people: Mapping[str, Sequence[str]], what: str) -> dict[str, Any]
     return {"value": float(counts[:, 0].sum() / counts[:, 1].sum()), "low": float(low), "high": float(high), "people_with": having}
 
 
-def _called(besides: Mapping[str, Sequence[int]], limit: float) -> float | None:
-    """Mean over people of P(more than ``limit`` unasked movements in three windows drawn from their own)."""
+def _called(besides: Mapping[str, Sequence[frozenset[str]]], limit: float) -> float | None:
+    """Mean over people of P(more than ``limit`` kinds of unasked movements in three windows drawn from their own)."""
     chances = []
-    for counts in besides.values():
-        once = np.bincount(counts) / len(counts)
-        sums = once
-        for _ in range(_WINDOWS - 1):
-            sums = np.convolve(sums, once)
-        chances.append(float(sums[int(limit) + 1 :].sum()))
+    for windows in besides.values():
+        kinds = Counter(windows)
+        chances.append(
+            sum(
+                math.prod(kinds[drawn] / len(windows) for drawn in three)
+                for three in itertools.product(kinds, repeat=_WINDOWS)
+                if len(frozenset().union(*three)) > limit
+            )
+        )
     return float(np.mean(chances)) if chances else None
 
 

@@ -243,20 +243,21 @@ def judge(traces: Traces, actions: Sequence[str], prompts_s: Sequence[float], ga
 def unasked(traces: Traces, actions: Sequence[str], prompts_s: Sequence[float], gates: Gates) -> tuple[str, ...]:
     """What else was clearly done while the asked actions were waited for: a clip that does everything in turn answers any challenge.
 
-    Deliberate actions alone, each once a window, and none that the challenge asks for: those may come late or too early.
+    Deliberate actions alone, each named once: heads that often turn one way are no such clip. None that the challenge asks for: those may
+    come late or too early.
 
     Args:
         actions, prompts_s: as for `judge`.
     """
     if not len(traces.times_s) or not prompts_s:
         return ()
-    others, found = sorted(DELIBERATE - set(actions)), []
+    others, found = sorted(DELIBERATE - set(actions)), dict[str, None]()
     for start_s in prompts_s:
         for other in others:
             curve = progress(traces, other, (prompts_s[0], start_s), gates)
             window_s = (start_s, min(start_s + gates.window_s, float(traces.times_s[-1])))
             if _in_window(traces.times_s, curve, other, window_s, gates).fault is None:
-                found.append(other)
+                found[other] = None
     return tuple(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,13 @@ from benchmarks.record import plain
 from kyc_guard.config import Settings
 from kyc_guard.detectors.challenge import ChallengeResponse
 from kyc_guard.detectors.protocol import Bundle
-from kyc_guard.faces.movements import KINDS
+from kyc_guard.faces.movements import KINDS, Traces
 
 GATES = ChallengeResponse.load(Bundle.load(Settings())).gates
 TIMES_S = np.arange(0.0, 9.0, 1 / 15)
 
 
-def found(real: dict[str, list], played: list[Acted]) -> dict:
+def found(real: dict[str, list[Traces]], played: list[Acted]) -> dict[str, Any]:
     counted = {"unasked": unasked_figures(real, GATES), "acted": acted_figures(played, GATES)}
     figures = plain({"command": "c", "about": {"split": "s"}, **counted})
     figures["goals"] = [goal.to_json() for goal in goals(figures)]
