@@ -273,26 +273,26 @@ def auc_over_people(right: Float64Array, wrong: Float64Array, people: tuple[Any,
 
 
 def with_lips(clips: Sequence[Spoken], how: Mapping[str, Any], shrunk: Shrunk, point: float) -> dict[str, Any]:
-    """The shipped score, words and lips, of right and changed six-word pieces; each person's lips read by a reader of the others."""
+    """The shipped score, words and lips, of right six-word pieces: lips can only add suspicion to others. Each person's are read by a
+    reader of the others'.
+    """
     judge, listener = Phrase.load(Bundle.load(Settings())), Listener(ear())
     spoken = everyday([w for c in clips for w in c.words] + list(language().sounds))
-    labels, chance = placed(clips, spoken, how), random.Random("with lips")
-    table = {kind: {"of": 0, "passed_by_words": 0, "passed": 0, "lips_count": 0} for kind in ("right", "changed")}
+    labels = placed(clips, spoken, how)
+    table = {"of": 0, "passed_by_words": 0, "passed": 0, "lips_count": 0}
     for person in sorted({c.person for c in clips}):
         others = [i for i, c in enumerate(clips) if c.person != person]
         reader = reader_of([clips[i] for i in others], [labels[i] for i in others], how, shrunk)
         reading = replace(judge, language=spoken, reader=reader)
         for clip, first in ((c, i) for c in clips if c.person == person for i in _firsts(c)):
             words, audio = _piece(clip, first)
+            said = listener.hear(audio, words, language(), judge.near_words)
             start_s = max(0.0, clip.spans_s[first][0] - 0.05)
-            for kind, asked in (("right", words), ("changed", changed(words, language(), chance))):
-                said = listener.hear(audio, asked, language(), judge.near_words)
-                ratio, margin = reading.lip_ratio(clip.mouth, asked, Sound(start_s, said)), judge.margins.of(said)
-                row = table[kind]
-                row["of"] += 1
-                row["passed_by_words"] += judge.score(margin, None) < point
-                row["passed"] += judge.score(margin, ratio) < point
-                row["lips_count"] += ratio is not None
+            ratio, margin = reading.lip_ratio(clip.mouth, words, Sound(start_s, said)), judge.margins.of(said)
+            table["of"] += 1
+            table["passed_by_words"] += judge.score(margin, None) < point
+            table["passed"] += judge.score(margin, ratio) < point
+            table["lips_count"] += ratio is not None
     return table
 
 

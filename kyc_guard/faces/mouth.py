@@ -64,7 +64,7 @@ class Mouth:
     @property
     def found_s(self) -> Float64Array:
         """(K,) times at which the mouth was found."""
-        return self.times_s[np.isfinite(self.opening)]
+        return np.asarray(self.times_s[np.isfinite(self.opening)])
 
     @property
     def seen(self) -> float:
