@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from kyc_guard.attacks.codec import any_codec
+from kyc_guard.attacks.codec import Codec, one_of
 from kyc_guard.attacks.optics import jpeg, live_capture
 from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.faces import square_crop
@@ -82,11 +82,11 @@ def _turned(image: UInt8Array, centre_px: tuple[float, float], degrees: float) -
     return out
 
 
-def degrade(rgb: UInt8Array, rng: np.random.Generator, gentle_share: float) -> UInt8Array:
+def degrade(rgb: UInt8Array, rng: np.random.Generator, gentle_share: float, codecs: Sequence[Codec]) -> UInt8Array:
     """Camera, light, resolution and codec as they vary in uploads; the same for both classes, so none gives a label away.
 
     ``gentle_share`` of the samples stay nearly untouched: seams and up-sampling traces must be seen before they can be seen
-    through dirt.
+    through dirt; of codecs they know mild JPEG alone, the others all of ``codecs``.
     """
     side = rgb.shape[0]
     gentle = rng.random() < gentle_share
@@ -106,7 +106,7 @@ def degrade(rgb: UInt8Array, rng: np.random.Generator, gentle_share: float) -> U
         noise = rng.normal(0, rng.uniform(1, 8), (side, side, 1 if rng.random() < 0.5 else 3)).astype(np.float32)
         rgb = np.clip(rgb + noise, 0, 255).astype(np.uint8)
     if rng.random() < (0.5 if gentle else 0.8):
-        rgb = jpeg(rgb, int(rng.integers(75, 97)), subsampled=rng.random() < 0.75) if gentle else any_codec(rng, rgb)
+        rgb = jpeg(rgb, int(rng.integers(75, 97)), subsampled=rng.random() < 0.75) if gentle else one_of(codecs, rng, rgb)
     if rng.random() < 0.1:
         rgb = rgb.copy()
         w, h = (int(side * rng.uniform(0.1, 0.4)) for _ in range(2))
@@ -220,7 +220,16 @@ def refilm_share(attack: ChipRow, refilm: float) -> float:
 
 
 def sample_of(
-    view: View, row: ChipRow, chip: Chip, jitter: Jitter, rng: np.random.Generator, *, map_side: int, gentle_share: float, refilm: float
+    view: View,
+    row: ChipRow,
+    chip: Chip,
+    jitter: Jitter,
+    rng: np.random.Generator,
+    *,
+    map_side: int,
+    gentle_share: float,
+    refilm: float,
+    codecs: Sequence[Codec],
 ) -> Sample:
     """One training sample; real local manipulations have no known mask, so their map target is NaN.
 
@@ -244,4 +253,4 @@ def sample_of(
     targets = (1.0 if physical else np.nan, np.nan if physical else 1.0) if row.is_attack else (0.0, 0.0)
     if row.is_attack and not view.scale and np.isfinite(mask).all() and float(mask.max()) < 0.1:
         targets, species = (0.0, 0.0), 0  # the window shows only untouched pixels of a locally manipulated face
-    return Sample(degrade(rgb, rng, gentle_share), targets, species, mask)
+    return Sample(degrade(rgb, rng, gentle_share, codecs), targets, species, mask)

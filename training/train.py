@@ -17,7 +17,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from kyc_guard.attacks.codec import CODECS
 from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.faces.views import VIEWS
 from kyc_guard.types import Float32Array
@@ -59,6 +60,8 @@ class Config:
     gentle_share: float = 0.4
     refilm: float = 0.0
     """Share of bona fide partners of a simulated print, screen or mask that are filmed by a simulated camera as well."""
+    codecs: tuple[str, ...] = ("jpeg", "webp")
+    """Of `kyc_guard.attacks.codec.CODECS`, what pictures come through."""
     species: tuple[str, ...] = ()
     """Attacks to learn; all when empty."""
     exclude: tuple[str, ...] = ()
@@ -67,7 +70,8 @@ class Config:
     def load(cls, path: Path) -> Config:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         data["cycles"] = tuple(Cycle(**cycle) for cycle in data["cycles"])
-        return cls(**{**data, "species": tuple(data.get("species", ()))})
+        typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        return cls(**typed)
 
     def shortened(self, pairs: int) -> Config:
         """One cycle of so many pairs, at the first one's learning rate."""
@@ -100,6 +104,7 @@ def loss_of(out: Output, targets: Tensor, species: Tensor, truth_map: Tensor, co
 def batches(config: Config, real: ChipStore, bank: ChipStore, first_seed: int) -> Generator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Endless paired batches, made one ahead on a thread of their own (OpenCV and NumPy release the interpreter lock)."""
     view = VIEWS[config.view]
+    codecs = [codec for codec in CODECS if codec.name in config.codecs]
     ready: queue.Queue[tuple[Tensor, Tensor, Tensor, Tensor]] = queue.Queue(maxsize=3)
     stop = threading.Event()
 
@@ -115,11 +120,9 @@ def batches(config: Config, real: ChipStore, bank: ChipStore, first_seed: int) -
                 seeds[1] = seeds[0] if rng.random() < 0.5 else seeds[1]
                 pair = sampler.draw(rng)
                 refilm = refilm_share(pair[1][0], config.refilm)
+                how: dict[str, Any] = {"map_side": config.map_side, "gentle_share": config.gentle_share, "refilm": refilm, "codecs": codecs}
                 for (row, chip), seed in zip(pair, seeds, strict=True):
-                    own = np.random.default_rng(seed)
-                    samples.append(
-                        sample_of(view, row, chip, jitter, own, map_side=config.map_side, gentle_share=config.gentle_share, refilm=refilm)
-                    )
+                    samples.append(sample_of(view, row, chip, jitter, np.random.default_rng(seed), **how))
             batch = (
                 normalise(torch.from_numpy(np.stack([s.rgb for s in samples]))).contiguous(memory_format=torch.channels_last),
                 torch.tensor([s.targets for s in samples], dtype=torch.float32),

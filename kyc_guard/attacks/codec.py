@@ -1,12 +1,12 @@
 """Codec chains: what files go through before they arrive. Not attacks: to be applied to bona fide and attacked pictures alike.
 
 They wear down moire and halftone as WebRTC and messengers do (FACTS A6 item 9), and no codec may become the label. Training applies
-them to both halves of a pair; none is reserved, VP9 and what robustness measures beyond their ranges is never trained on.
+those its config names to both halves of a pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -105,7 +105,7 @@ CODECS = (
 )
 
 
-def any_codec(rng: Rng, image_rgb: UInt8Array) -> UInt8Array:
-    """One of `CODECS` by its share."""
-    shares = np.array([codec.share for codec in CODECS])
-    return CODECS[int(rng.choice(len(CODECS), p=shares / shares.sum()))].apply(rng, image_rgb)
+def one_of(codecs: Sequence[Codec], rng: Rng, image_rgb: UInt8Array) -> UInt8Array:
+    """Through one of them, by their shares."""
+    shares = np.array([codec.share for codec in codecs])
+    return codecs[int(rng.choice(len(codecs), p=shares / shares.sum()))].apply(rng, image_rgb)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from made_chips import SIDE_PX, attack, blotches, chip, fill, row, striped
 
+from kyc_guard.attacks.codec import CODECS
 from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.faces.views import FACE, PATCH, View
 from kyc_guard.types import PHYSICAL, SPECIES
@@ -23,7 +24,7 @@ both_views = pytest.mark.parametrize("view", [FACE, PATCH], ids=lambda v: v.name
 
 
 def sample(one: tuple[ChipRow, Chip], view: View = PATCH, jitter: Jitter = STILL, seed: int = 0, refilm: float = 0.0) -> Sample:
-    return sample_of(view, *one, jitter, np.random.default_rng(seed), map_side=8, gentle_share=0.5, refilm=refilm)
+    return sample_of(view, *one, jitter, np.random.default_rng(seed), map_side=8, gentle_share=0.5, refilm=refilm, codecs=CODECS)
 
 
 # ---- geometry
@@ -85,7 +86,7 @@ def test_degrading_keeps_type_and_shape_and_repeats_by_its_seed(gentle_share: fl
     before = image.copy()
     changed = 0
     for seed in range(60):
-        one, again = (degrade(image, np.random.default_rng(seed), gentle_share) for _ in range(2))
+        one, again = (degrade(image, np.random.default_rng(seed), gentle_share, CODECS) for _ in range(2))
         assert (one.shape, one.dtype) == ((128, 128, 3), np.uint8)
         assert one.flags.c_contiguous
         assert np.array_equal(one, again)
@@ -98,7 +99,7 @@ def test_gentle_samples_keep_more_of_the_fine_structure() -> None:
     image = cv2.resize(striped(blotches(0)), (128, 128), interpolation=cv2.INTER_NEAREST)
 
     def sharpness(share: float) -> float:
-        degraded = [degrade(image, np.random.default_rng(s), share) for s in range(40)]
+        degraded = [degrade(image, np.random.default_rng(s), share, CODECS) for s in range(40)]
         return float(np.mean([cv2.Laplacian(d[:, :, 1], cv2.CV_32F).std() for d in degraded]))
 
     assert sharpness(1.0) > 1.15 * sharpness(0.0)
