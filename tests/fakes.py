@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from kyc_guard.config import Settings
 from kyc_guard.detectors.protocol import Bundle, missing
 from kyc_guard.pipeline import Verifier
 from kyc_guard.submission import Submission
+from kyc_guard.toml_text import toml_text
 from kyc_guard.types import Decision, Evidence, Modality, Signal
 
 POLICY = """
@@ -45,6 +48,14 @@ def settings_in(folder: Path, *, policy: str = POLICY, thresholds: str = THRESHO
     (folder / "thresholds.toml").write_text(thresholds, encoding="utf-8")
     (folder / "manifest.toml").write_text(manifest, encoding="utf-8")
     return Settings(weights_dir=folder, policy_path=folder / "policy.toml")
+
+
+def lend(settings: Settings, name: str) -> None:
+    """Give a folder of weights one of the shipped models."""
+    shipped = Settings().weights_dir
+    table = tomllib.loads((shipped / "manifest.toml").read_text(encoding="utf-8"))[name]
+    (settings.weights_dir / "manifest.toml").write_text(toml_text({name: table}), encoding="utf-8")
+    shutil.copy(shipped / table["file"], settings.weights_dir / table["file"])
 
 
 def fake(name: str, answer: float | Callable[[Evidence], float] = 0.1, *needs: Modality) -> Any:

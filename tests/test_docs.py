@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
-import tomllib
 from datetime import date
 from pathlib import Path
 
 import pytest
-from fakes import fake, settings_in, usual
+from fakes import fake, lend, settings_in, usual
 
 import kyc_guard.detectors
 from kyc_guard import Settings, Submission, forensics
 from kyc_guard.detectors.challenge import ChallengeResponse
 from kyc_guard.detectors.injection import Injection
-from kyc_guard.toml_text import toml_text
 from kyc_guard.types import Modality
-from kyc_guard.weights import Weights
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -37,20 +33,12 @@ def run_api_examples(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return printed
 
 
-def lend(shipped: Path, folder: Path, name: str) -> None:
-    """Give a folder of weights one of the shipped models."""
-    entry = Weights(shipped).get(name)
-    table = tomllib.loads((shipped / "manifest.toml").read_text(encoding="utf-8"))[name]
-    (folder / "manifest.toml").write_text(toml_text({name: table}), encoding="utf-8")
-    shutil.copy(entry.path, folder / entry.path.name)
-
-
 def test_the_api_examples_run_and_print_what_the_document_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shipped = Settings()
     settings = settings_in(tmp_path, policy=shipped.policy_path.read_text(), thresholds=shipped.thresholds_path.read_text())
-    lend(shipped.weights_dir, settings.weights_dir, "face_embedding")  # which challenge compares performers with
+    lend(settings, "face_embedding")  # which challenge compares performers with
     others = [fake(name, 0.0) for name in ("match", "phrase", "lipsync", "voice", "speaker")]
     kinds = (*usual(), fake("liveness", 0.1, Modality.CLIP), *others, Injection, ChallengeResponse)
     monkeypatch.setenv("KYC_GUARD_WEIGHTS_DIR", str(settings.weights_dir))

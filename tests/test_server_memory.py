@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import fake, settings_in, usual
+from fakes import fake, lend, settings_in, usual
 from test_forensics import encoded, scene
 
 from kyc_guard import ConfigError, Outcome, Submission, Verifier
@@ -39,7 +39,9 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verifier]:
     names = ("face_attack", "liveness", "document", "match", "phrase", "lipsync", "voice", "speaker")
     assert len(names) + 2 == len(DETECTORS)
     kinds = (*(fake(name, 0.0) for name in names), Injection, ChallengeResponse)
-    with Verifier(settings_in(tmp_path_factory.mktemp("room"), **texts), detectors=kinds) as verifier:
+    settings = settings_in(tmp_path_factory.mktemp("room"), **texts)
+    lend(settings, "face_embedding")  # which challenge compares performers with
+    with Verifier(settings, detectors=kinds) as verifier:
         yield verifier
 
 

@@ -31,6 +31,7 @@ face_min_size_px = 30
 face_min_blur = 0
 face_min_brightness = 20
 face_max_brightness = 240
+face_min_fit_share = 0.33
 face_max_yaw_deg = 60
 face_max_occlusion = 1.0
 """
