@@ -26,7 +26,7 @@ DETECTOR = "face_attack"
 OWN, ALL = "bona fides of the same sources", "all bona fides"
 CLIPS = frozenset({".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 """Endings of files that are judged as clips."""
-_NAMED_AFTER = re.compile(r"(apcer|bpcer)_(\d\d)")
+_NAMED_AFTER = re.compile(r"(apcer|bpcer)_(\d\d\d?)")
 _MEDIA = {(True, False): "clips", (False, True): "pictures", (True, True): "pictures and clips"}
 """Whether there are clips, whether there are pictures -> what to call them."""
 
@@ -123,10 +123,10 @@ def at_points(everything: Table, points: Mapping[str, float]) -> list[dict[str, 
 def _missed(name: str, rates: Mapping[str, metrics.Rate]) -> str:
     if not (promise := _NAMED_AFTER.fullmatch(name)):
         return ""
-    physical, most = promise[1] == "apcer", int(promise[2]) / 100
+    physical, most = promise[1] == "apcer", int(promise[2]) / 10 ** len(promise[2])  # bpcer_05: 5 %, bpcer_005: half of one
     rate = rates["physical" if physical else "bona_fide"]
     if rate.value is None or rate.low is None or rate.value <= most:
         return ""
     who = "of physical attacks pass" if physical else "of bona fides are refused"
     chance = "" if rate.low > most else "; the interval reaches down to it"
-    return f"{name} misses its name here: {share(asdict(rate))} {who}, not {100 * most:.0f} %{chance}."
+    return f"{name} misses its name here: {share(asdict(rate))} {who}, not {100 * most:g} %{chance}."

@@ -17,7 +17,7 @@ from kyc_guard.types import PHYSICAL
 from training.chips import ChipRow
 
 APCER_POINTS = {"apcer_01": 0.01, "apcer_05": 0.05, "apcer_10": 0.10}
-BPCER_POINTS = {"bpcer_01": 0.01, "bpcer_02": 0.02, "bpcer_03": 0.03, "bpcer_05": 0.05, "bpcer_10": 0.10}
+BPCER_POINTS = {"bpcer_005": 0.005, "bpcer_01": 0.01, "bpcer_02": 0.02, "bpcer_03": 0.03, "bpcer_05": 0.05, "bpcer_10": 0.10}
 _RIDGE = 1e-3
 _STEEPEST = 4.0
 """Largest weight of a view: a calibration split that separates perfectly must not buy certainty."""
