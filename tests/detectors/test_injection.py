@@ -173,7 +173,7 @@ def retimed_sound(mkv: bytes, share: float) -> bytes:
     return out.getvalue()
 
 
-ONE_GROUP = {"bf": "0", "g": "250", "sc_threshold": "0", "crf": "18"}
+ONE_GROUP = {"bf": "0", "g": "250", "sc_threshold": "0", "crf": "18", "mbtree": "0"}  # with its tree x264 is not the same every time
 NEAR_LOSSLESS = {"crf": "4", "bf": "0", "g": "30", "preset": "ultrafast"}
 STABLE = {"x264-params": "threads=1:lookahead-threads=1"}
 """With more, x264 gives other bytes once in a dozen times."""
