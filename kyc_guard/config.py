@@ -296,6 +296,11 @@ class Thresholds:
             raise ConfigError(f"{self.path}: [{detector}.points] lacks a usable {name}. Remedy: run the calibrate command")
         return float(value)
 
+    def demand_model(self, detector: str, sha256: str, what: str = "net") -> None:
+        """Raises ConfigError unless ``detector`` was measured with the model of this hash."""
+        if self.table(detector).get("model_sha256") != sha256:
+            raise ConfigError(f"{self.path}: [{detector}] was measured with another {what}. Remedy: python -m training.{detector}")
+
     def table(self, detector: str) -> Mapping[str, Any]:
         """All that was measured for ``detector``; empty when it has no entry."""
         value = self.tables.get(detector, {})

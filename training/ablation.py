@@ -19,7 +19,7 @@ from kyc_guard.types import DIGITAL, PHYSICAL
 from training.chips import ChipStore
 from training.evaluate import score_split, summary
 from training.places import CONFIGS
-from training.train import Config, train, trained
+from training.train import Config, train, trained, with_tuples
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,7 @@ def run(cache: Path, view: str, out: Path) -> None:
     stores = ChipStore(cache / "real"), ChipStore(cache / "bank")
     found: dict[str, dict[str, float]] = {}
     for name, changes in plan.variants.items():
-        typed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
-        variant = replace(config, **typed)
+        variant = replace(config, **with_tuples(changes))
         folder = cache / "runs" / f"ablation_{view}_{name.replace(' ', '_')}"
         if not (folder / "net.pt").exists():
             train(variant, cache, folder, resume=True)

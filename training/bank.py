@@ -87,7 +87,8 @@ def render_gallery(cache: Path, attacks: Sequence[Attack], out: Path, *, seed: i
 def _donor(rng: np.random.Generator, i: int, donors: Sequence[int], turned: NDArray[np.float64], people: NDArray[np.str_]) -> int:
     """Of a few faces of others the one turned most alike: a swap between unlike poses would be no swap, and one with oneself neither."""
     few = rng.choice(donors, DONOR_CHOICES)
-    few = few[people[few] != people[i]] if (people[few] != people[i]).any() else few
+    others = few[people[few] != people[i]]
+    few = others if len(others) else few
     return int(few[np.abs(turned[few] - turned[i]).argmin()])
 
 

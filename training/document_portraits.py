@@ -26,7 +26,7 @@ from PIL import Image
 
 from kyc_guard.attacks.optics import Rng, chance, jpeg, uniform
 from kyc_guard.calibration import Platt
-from kyc_guard.config import Policy, Settings, Thresholds
+from kyc_guard.config import Settings
 from kyc_guard.detectors.face_attack import KINDS, FaceAttack, FaceScore
 from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.doctor import write_selftest
@@ -34,7 +34,6 @@ from kyc_guard.documents.page import find_portrait
 from kyc_guard.faces import face_finder
 from kyc_guard.reports.metrics import auc, auc_interval
 from kyc_guard.types import Face, Float64Array, UInt8Array
-from kyc_guard.weights import Weights
 from training.chips import Chip, ChipStore
 from training.document_attacks import case, honest
 from training.document_pages import draw, holder, layout
@@ -228,10 +227,10 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(1)
     settings = Settings()
-    shipped = Thresholds.load(THRESHOLDS)
-    # Without what ties them to the nets before: these very tables are about to be fitted to new ones.
-    loose = replace(shipped, tables={name: {k: v for k, v in table.items() if k != "nets"} for name, table in shipped.tables.items()})
-    bundle = Bundle(settings, Policy.load(settings.policy_path), loose, Weights(THRESHOLDS.parent))
+    bundle = Bundle.load(settings)
+    # Without what ties tables to the nets before: these very ones are about to be fitted to new nets.
+    loose = {name: {k: v for k, v in table.items() if k != "nets"} for name, table in bundle.thresholds.tables.items()}
+    bundle = replace(bundle, thresholds=replace(bundle.thresholds, tables=loose))
     nets = FaceAttack.load(bundle)
     min_px = bundle.policy.gate("portrait_attack_min_px")
     config, stores = Config.load(), {name: ChipStore(args.cache / name) for name in ("real", "bank")}

@@ -70,8 +70,7 @@ class Config:
     def load(cls, path: Path) -> Config:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
         data["cycles"] = tuple(Cycle(**cycle) for cycle in data["cycles"])
-        typed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-        return cls(**typed)
+        return cls(**with_tuples(data))
 
     def shortened(self, pairs: int) -> Config:
         """One cycle of so many pairs, at the first one's learning rate."""
@@ -89,6 +88,11 @@ class Config:
     @property
     def map_side(self) -> int:
         return VIEWS[self.view].side_px // (16 if self.stages <= 5 else 32)
+
+
+def with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    """TOML's lists as `Config` holds them."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 def loss_of(out: Output, targets: Tensor, species: Tensor, truth_map: Tensor, config: Config) -> Tensor:

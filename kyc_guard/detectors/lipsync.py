@@ -22,7 +22,7 @@ from kyc_guard.faces.mouth import Mouth
 from kyc_guard.faces.subject import same_subject
 from kyc_guard.runtime import Net
 from kyc_guard.speech.agreement import CURVES, FIGURES, Agreement, Lips, agree, envelope_db, net_input
-from kyc_guard.speech.hearing import ENCODED_HZ, NOT_INSTALLED, SPEECH_STEP_S, ear, speech_installed
+from kyc_guard.speech.hearing import ENCODED_HZ, NOT_INSTALLED, SPEECH_STEP_S, ear, speech_installed, voice_within_s
 from kyc_guard.speech.recording import unfit_sound
 from kyc_guard.types import Evidence, Float32Array, Float64Array, Modality, Reason, Signal
 
@@ -121,7 +121,7 @@ class Lipsync:
         gate, end_s = self.policy.gate, min(found.lips.start_s + found.lips.duration_s, len(found.expected) / ENCODED_HZ)
         for start_s in np.arange(found.lips.start_s, end_s - self.window_s + 1e-6):
             stop_s = start_s + self.window_s
-            speech_s = np.sum((found.voiced_s >= start_s) & (found.voiced_s < stop_s)) * SPEECH_STEP_S
+            speech_s = voice_within_s(found.voiced_s, start_s, stop_s)
             lips = Lips.of(found.mouth.between(start_s, stop_s))
             if speech_s >= gate("speech_min_s") and lips is not None and lips.duration_s >= gate("lipsync_min_duration_s"):
                 yield lips, agree(lips, found.expected, self.accepted_s, self.counts)

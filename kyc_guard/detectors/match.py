@@ -91,8 +91,7 @@ class Match:
     def load(cls, bundle: Bundle) -> Self:
         net = bundle.net(MODEL)
         table = bundle.thresholds.table("match")
-        if table.get("model_sha256") != net.weight.sha256:
-            raise ConfigError(f"{bundle.thresholds.path}: [match] was measured with another face net. Remedy: python -m training.match")
+        bundle.thresholds.demand_model("match", net.weight.sha256, "face net")
         return cls(
             platt=Platt.from_table(table, "match"),
             unsure_from=bundle.thresholds.point("match", "fmr_1e3"),

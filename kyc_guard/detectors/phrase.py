@@ -27,7 +27,7 @@ from kyc_guard.faces.subject import same_subject
 from kyc_guard.media import AUDIO_RATE_HZ
 from kyc_guard.speech.agreement import Lips
 from kyc_guard.speech.drawing import timeline
-from kyc_guard.speech.hearing import SPEECH_STEP_S, ear, speech_installed
+from kyc_guard.speech.hearing import SPEECH_STEP_S, ear, speech_installed, voice_within_s
 from kyc_guard.speech.lips import LipRead, LipReader, Span, closures, lip_features
 from kyc_guard.speech.listening import MAX_S, Heard, HeardWord, Listener
 from kyc_guard.speech.recording import unfit_sound
@@ -80,11 +80,15 @@ class Sound:
     voiced_s: Float64Array = field(default_factory=lambda: np.zeros(0))
 
     @property
+    def spans_s(self) -> list[Span]:
+        """When each word was said, on the clip's clock; none where nothing was heard."""
+        return [] if self.heard is None else [(w.start_s + self.start_s, w.end_s + self.start_s) for w in self.heard.words]
+
+    @property
     def said_s(self) -> Span:
         """From when to when the words were said: the decoder stretches the first and the last over the silence around them."""
-        assert self.heard is not None
-        first, last = self.heard.words[0], self.heard.words[-1]
-        return max(first.start_s + self.start_s, self.voiced_s[0]), min(last.end_s + self.start_s, self.voiced_s[-1] + SPEECH_STEP_S)
+        spans_s = self.spans_s
+        return max(spans_s[0][0], self.voiced_s[0]), min(spans_s[-1][1], self.voiced_s[-1] + SPEECH_STEP_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,7 @@ class Phrase:
         window_s = gate("phrase_still_window_s")
         for first_s in np.arange(start_s, max(end_s - window_s, start_s) + 1e-6, window_s / 4):
             last_s = min(first_s + window_s, end_s)
-            voice_s = np.sum((sound.voiced_s >= first_s) & (sound.voiced_s < last_s)) * SPEECH_STEP_S
+            voice_s = voice_within_s(sound.voiced_s, first_s, last_s)
             lips = Lips.of(mouth.between(first_s, last_s))
             if voice_s >= gate("speech_min_s") and (lips is None or lips.travel < gate("lipsync_still_travel")):
                 return Reason("phrase_still_mouth", f"{voice_s:.1f} s of voice from {first_s:.1f} s on and a mouth that does not move")
@@ -193,8 +197,7 @@ class Phrase:
         assert sound.heard is not None
         if mouth.rate_hz < self.policy.gate("phrase_min_hz"):
             return {}
-        spans = [(w.start_s + sound.start_s, w.end_s + sound.start_s) for w in sound.heard.words]
-        return closures(mouth, [w.word for w in sound.heard.words], self.language, spans)
+        return closures(mouth, [w.word for w in sound.heard.words], self.language, sound.spans_s)
 
     def lip_ratio(self, mouth: Mouth, expected: tuple[str, ...], sound: Sound) -> float | None:
         """The lips' log ratio in deviations; ``None`` where they cannot be read."""
@@ -205,9 +208,7 @@ class Phrase:
             return None
         if sum(len(self.language.mouth_of(word) or ()) for word in expected) < gate("phrase_min_shapes"):
             return None
-        spans = None
-        if sound.heard is not None:
-            spans = [(w.start_s + sound.start_s, w.end_s + sound.start_s) for w in sound.heard.words]
+        spans = sound.spans_s or None
         features, times_s = lip_features(mouth, None if spans is None else (spans[0][0], spans[-1][1]))
         read = self.reader.read(features, times_s)
         if spans is not None:
@@ -244,7 +245,7 @@ class Phrase:
             facts |= _told(sound.heard, sound.start_s) | {"margin": round(ahead, 2), "fit": round(sound.heard.fit, 2)}
         elif lips is not None:
             score = self.lips(-lips)
-        spans = [(w.word, w.start_s + sound.start_s, w.end_s + sound.start_s, self.margins.of_word(w)) for w in words]
+        spans = [(w.word, *span_s, self.margins.of_word(w)) for w, span_s in zip(words, sound.spans_s, strict=True)]
         artefacts["timeline"] = timeline(evidence.audio, mouth, spans)
         return Signal(
             detector=self.name,

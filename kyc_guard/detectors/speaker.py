@@ -12,7 +12,6 @@ from typing import NamedTuple, Self
 from kyc_guard.calibration import Platt
 from kyc_guard.config import Policy
 from kyc_guard.detectors.protocol import Bundle, abstain, missing
-from kyc_guard.errors import ConfigError
 from kyc_guard.speech.hearing import SPEECH_STEP_S, ear, speech_installed
 from kyc_guard.speech.recording import unfit_sound
 from kyc_guard.speech.voice_print import MODEL, VoicePrints
@@ -40,8 +39,7 @@ class Speaker:
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
         net, table = bundle.net(MODEL), bundle.thresholds.table("speaker")
-        if table.get("model_sha256") != net.weight.sha256:
-            raise ConfigError(f"{bundle.thresholds.path}: [speaker] was measured with another net. Remedy: python -m training.speaker")
+        bundle.thresholds.demand_model("speaker", net.weight.sha256)
         return cls(VoicePrints(net), Platt.from_table(table, "speaker"), bundle.thresholds.point("speaker", "review"), bundle.policy)
 
     def __call__(self, evidence: Evidence) -> Signal:

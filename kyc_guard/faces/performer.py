@@ -13,7 +13,6 @@ import numpy as np
 
 from kyc_guard.calibration import Platt
 from kyc_guard.config import Policy, Thresholds
-from kyc_guard.errors import ConfigError
 from kyc_guard.faces.embedding import Embedder, aligned, best_faces, distance
 from kyc_guard.faces.movements import Traces
 from kyc_guard.runtime import Net
@@ -40,12 +39,10 @@ class Performer:
     @classmethod
     def load(cls, net: Net, policy: Policy, thresholds: Thresholds) -> Self:
         """Raises ConfigError where [match], whose scale this uses, was measured with another net."""
-        table = thresholds.table("match")
-        if table.get("model_sha256") != net.weight.sha256:
-            raise ConfigError(f"{thresholds.path}: [match] was measured with another face net. Remedy: python -m training.match")
+        thresholds.demand_model("match", net.weight.sha256, "face net")
         return cls(
             embedder=Embedder(net),
-            platt=Platt.from_table(table, "match"),
+            platt=Platt.from_table(thresholds.table("match"), "match"),
             different_from=thresholds.point("match", "fmr_1e2"),
             min_spread_px=policy.gate("match_min_selfie_px"),
             min_px=policy.gate("challenge_face_min_px"),

@@ -149,8 +149,9 @@ def best_return(thumbs: Float32Array, times_s: Float64Array, step_s: float) -> R
     """
     count = len(thumbs)
     rows = np.linspace(0, count - 1, min(count, _MOST_PAIRS // max(count, 1))).round().astype(np.int64)
-    later = times_s[None] - times_s[rows][:, None] > _APART_S
-    i, j = np.nonzero(later)
+    row_s = times_s[rows]
+    ahead_s = times_s[None] - row_s[:, None]
+    i, j = np.nonzero(ahead_s > _APART_S)
     if len(i) < _FEWEST or not step_s > 0:
         return Return()
     step_s = max(step_s, _FINEST_STEP_S)
@@ -162,10 +163,10 @@ def best_return(thumbs: Float32Array, times_s: Float64Array, step_s: float) -> R
     flat = flat * np.sqrt(flat.std(axis=0) / max(float(flat.std(axis=0).mean()), 1e-9))
     power = np.square(flat).mean(axis=1)
     apart = np.maximum(power[rows][:, None] + power[None] - 2.0 / flat.shape[1] * (flat[rows] @ flat.T), 0.0)
-    far = np.abs(times_s[None] - times_s[rows][:, None]) > _APART_S
+    far = np.abs(ahead_s) > _APART_S
     usual = np.array([np.median(row[mask]) if mask.any() else 0.0 for row, mask in zip(apart.T, far.T, strict=True)])
     best = Return()
-    for turned, along_s in ((False, times_s[j] - times_s[rows][i]), (True, times_s[j] + times_s[rows][i])):
+    for turned, along_s in ((False, times_s[j] - row_s[i]), (True, times_s[j] + row_s[i])):
         line = np.round(along_s / step_s).astype(np.int64)
         first = int(line.min())
         pairs = np.bincount(line - first)

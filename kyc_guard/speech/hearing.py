@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kyc_guard.media import AUDIO_RATE_HZ
-from kyc_guard.types import Float32Array, Reason
+from kyc_guard.types import Float32Array, Float64Array, Reason
 from kyc_guard.weights import demand_sha256
 
 ENCODED_HZ = 50.0
@@ -28,6 +28,11 @@ NOT_INSTALLED = Reason("speech_not_installed", "speech is not judged without its
 
 _WINDOW_S = 28
 """Of sound encoded at once; the encoder has places for 30 s."""
+
+
+def voice_within_s(voiced_s: Float64Array, start_s: float, stop_s: float) -> float:
+    """How long somebody speaks from ``start_s`` on and before ``stop_s``, of (K,) times that stand for `SPEECH_STEP_S` each."""
+    return float(np.sum((voiced_s >= start_s) & (voiced_s < stop_s)) * SPEECH_STEP_S)
 
 
 def speech_installed() -> bool:
