@@ -16,6 +16,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, cast
@@ -235,7 +236,9 @@ class _Worker(Generic[T]):
     def __init__(self, context: multiprocessing.context.SpawnContext, make_worker: MakeWorker[T, Any]) -> None:
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make_worker), daemon=True)
-        # Blocked before the process exists: a Ctrl-C while it still imports is the parent's to answer, too.
+        # Blocked before the process exists: a Ctrl-C while it still imports is the parent's to answer, too. The tracker, which
+        # the first process brings with it, would unblock it again.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()

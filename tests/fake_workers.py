@@ -52,6 +52,21 @@ def decision(submission: Submission, score: float, outcome: Outcome) -> Decision
     )
 
 
+class Interruptible:
+    """A maker of workers; what one makes says for every task whether Ctrl-C could reach its process before it was made."""
+
+    def __reduce__(self) -> tuple[Callable[[], Callable[[], Callable[[int], bool]]], tuple[()]]:
+        return _as_it_arrives, ()
+
+    def __call__(self) -> Callable[[int], bool]:
+        raise AssertionError("made where it was sent from")
+
+
+def _as_it_arrives() -> Callable[[], Callable[[int], bool]]:
+    reached = signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return lambda: lambda _: reached
+
+
 @dataclass(frozen=True)
 class FakeVerifier:
     pause_s: float = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,3 +83,13 @@ def test_workers_that_die_at_start_are_not_started_for_ever() -> None:
 
 def test_no_tasks_no_results() -> None:
     assert list(pool.run(fake_workers.times_ten, [], workers=1)) == []
+
+
+def test_ctrl_c_reaches_no_worker_that_is_still_starting() -> None:
+    # A program of its own: only the first process a program starts brings the tracker of shared resources with it.
+    program = "import fake_workers; from kyc_guard import pool; print(list(pool.run(fake_workers.Interruptible(), [1, 2, 3], workers=2)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=200
+    )
+    assert done.stdout.count("False") == 3
+    assert "True" not in done.stdout
