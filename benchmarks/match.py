@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.record import RESULTS, Goal, between, goals_table, machine, plain, save, table
 from benchmarks.timing import rivals
 from kyc_guard.attacks import printing
-from kyc_guard.attacks.optics import Rng, jpeg, live_capture
+from kyc_guard.attacks.optics import Rng, live_capture
 from kyc_guard.config import Settings, Thresholds
 from kyc_guard.documents.geometry import straight_page
 from kyc_guard.documents.page import find_portrait
@@ -33,6 +33,7 @@ from kyc_guard.documents.specimen import Holder, render
 from kyc_guard.faces import face_finder, face_square
 from kyc_guard.faces.embedding import MODEL, Embedder, aligned
 from kyc_guard.provenance import identity
+from kyc_guard.recoding import jpeg
 from kyc_guard.types import Face, Float64Array, UInt8Array
 
 SOURCES = ("youtube_faces_udacity", "muxspace_lfw350")

@@ -30,7 +30,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.record import RESULTS, Goal, goals_table, machine, number, plain, save, share, table
 from kyc_guard import pool
-from kyc_guard.attacks.optics import jpeg
 from kyc_guard.cli import reporting
 from kyc_guard.config import Settings, Thresholds
 from kyc_guard.documents.mrz import Mrz, encode, parse
@@ -38,6 +37,7 @@ from kyc_guard.documents.page import read_page
 from kyc_guard.documents.zone_layouts import ALPHABET, FILLER, FORMATS, Format, check_digit
 from kyc_guard.errors import KycGuardError
 from kyc_guard.progress import bar
+from kyc_guard.recoding import jpeg
 from kyc_guard.reports.metrics import Rate
 from kyc_guard.types import UInt8Array
 

@@ -21,13 +21,14 @@ from benchmarks.sample import face_picture, in_turn
 from kyc_guard import pool
 from kyc_guard.attacks import ATTACKS, FaceImage
 from kyc_guard.attacks.mesh import yaw
-from kyc_guard.attacks.optics import jpeg, live_capture
+from kyc_guard.attacks.optics import live_capture
 from kyc_guard.attacks.printing import PRINTS
 from kyc_guard.attacks.screen import SCREENS
 from kyc_guard.config import Settings
 from kyc_guard.errors import KycGuardError
 from kyc_guard.pipeline import Verifier
 from kyc_guard.progress import bar
+from kyc_guard.recoding import jpeg
 from kyc_guard.reports.metrics import Rate
 from kyc_guard.reports.presentations import Presentation, Score, Table
 from kyc_guard.types import DIGITAL, PHYSICAL

@@ -16,8 +16,8 @@ import av
 import cv2
 import numpy as np
 
-from kyc_guard.attacks.optics import jpeg
 from kyc_guard.faces import face_square
+from kyc_guard.recoding import jpeg
 from kyc_guard.types import Face, UInt8Array
 
 Rng: TypeAlias = np.random.Generator

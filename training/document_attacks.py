@@ -17,8 +17,9 @@ from PIL import Image, ImageDraw
 from kyc_guard.attacks import document, generated, printing, screen
 from kyc_guard.attacks.document import Shot
 from kyc_guard.attacks.face_image import Attack, FaceImage
-from kyc_guard.attacks.optics import Pose, Rng, blur, chance, jpeg, smooth_field, to_uint8, uniform, white_noise
+from kyc_guard.attacks.optics import Pose, Rng, blur, chance, smooth_field, to_uint8, uniform, white_noise
 from kyc_guard.documents.geometry import find_outline, straightened
+from kyc_guard.recoding import jpeg
 from kyc_guard.types import Float32Array, UInt8Array
 from training.chips import Chip
 from training.document_pages import FONTS, Layout, Page, Print, draw, font, holder, resize, value_of

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from kyc_guard.attacks.optics import Rng, chance, jpeg, uniform
+from kyc_guard.attacks.optics import Rng, chance, uniform
 from kyc_guard.calibration import Platt
 from kyc_guard.config import Settings
 from kyc_guard.detectors.face_attack import KINDS, FaceAttack, FaceScore
@@ -32,6 +32,7 @@ from kyc_guard.detectors.protocol import Bundle
 from kyc_guard.doctor import write_selftest
 from kyc_guard.documents.page import find_portrait
 from kyc_guard.faces import face_finder
+from kyc_guard.recoding import jpeg
 from kyc_guard.reports.metrics import auc, auc_interval
 from kyc_guard.types import Face, Float64Array, UInt8Array
 from training.chips import Chip, ChipStore

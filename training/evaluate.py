@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +11,23 @@ from numpy.typing import NDArray
 
 from kyc_guard.faces.views import View
 from kyc_guard.reports import metrics
-from kyc_guard.types import PHYSICAL
+from kyc_guard.types import PHYSICAL, UInt8Array
 from training.chips import ChipRow, ChipStore
 from training.models import AttackNet
-from training.sampling import STILL, cut
 from training.train import predict
 
 
-def views_of(view: View, store: ChipStore, i: int) -> list[NDArray[np.uint8]]:
-    """What inference sees of one chip: all of the view's looks."""
-    row, chip = store.rows[i], store[i]
-    jitters = (replace(STILL, anchor=(x, y), scale=zoom if view.scale else 1.0) for x, y, zoom in view.looks)
-    return [cut(view, row, chip, jitter, 4)[0] for jitter in jitters]
+def views_of(view: View, store: ChipStore, i: int) -> UInt8Array:
+    """What inference sees of one chip, (looks, S, S, 3): all of the view's looks."""
+    x, y, side = store.rows[i].face_xy_side
+    return view.cut_square(store[i].image_rgb, (x, y), side, view.looks)
 
 
 def score(net: AttackNet, view: View, store: ChipStore, wanted: Sequence[int]) -> NDArray[np.float32]:
     """(N, 2) logits, physical and digital, the mean over the view's looks."""
     rows = []
     for start in range(0, len(wanted), 128):
-        images = [v for i in wanted[start : start + 128] for v in views_of(view, store, i)]
+        images = list(np.concatenate([views_of(view, store, i) for i in wanted[start : start + 128]]))
         rows.append(predict(net, images)[0].reshape(-1, len(view.looks), 2).mean(1))
     return np.concatenate(rows) if rows else np.zeros((0, 2), np.float32)
 

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kyc_guard.attacks import blending, hulls, mesh
-from kyc_guard.attacks.optics import Rng, jpeg
+from kyc_guard.attacks.optics import Rng
 from kyc_guard.faces import face_finder, face_square, square_crop
 from kyc_guard.faces.embedding import Embedder, aligned
 from kyc_guard.faces.shape import shape_gap
+from kyc_guard.recoding import jpeg
 from kyc_guard.reports.metrics import auc, auc_interval, clopper_pearson
 from kyc_guard.types import Float32Array, Float64Array, UInt8Array
 from training.data import read_manifest

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 
 from kyc_guard.attacks.codec import Codec, one_of
-from kyc_guard.attacks.optics import jpeg, live_capture
+from kyc_guard.attacks.optics import live_capture
 from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.faces import square_crop
 from kyc_guard.faces.views import View
+from kyc_guard.recoding import jpeg
 from kyc_guard.types import PHYSICAL, Float32Array, UInt8Array
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore
 
@@ -53,9 +54,6 @@ class Jitter:
             flip=bool(rng.random() < 0.5),
             rotate_deg=float(rng.normal(0, 7)) if rng.random() < 0.3 else 0.0,
         )
-
-
-STILL = Jitter(1.0, (0.0, 0.0), (0.0, 0.0), flip=False, rotate_deg=0.0)
 
 
 def cut(view: View, row: ChipRow, chip: Chip, jitter: Jitter, map_side: int) -> tuple[UInt8Array, Float32Array]:

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from kyc_guard.attacks import printing
-from kyc_guard.attacks.optics import Rng, chance, jpeg, live_capture, log_uniform, smooth_field, to_uint8, uniform
+from kyc_guard.attacks.optics import Rng, chance, live_capture, log_uniform, smooth_field, to_uint8, uniform
+from kyc_guard.recoding import jpeg
 from kyc_guard.types import UInt8Array
 
 PRINTERS = (printing.PHOTO, printing.INKJET, printing.HALFTONE)

@@ -14,7 +14,8 @@ import av
 import cv2
 import numpy as np
 
-from kyc_guard.attacks.optics import Rng, blur, chance, jpeg, to_uint8, uniform
+from kyc_guard.attacks.optics import Rng, blur, chance, to_uint8, uniform
+from kyc_guard.recoding import jpeg
 from kyc_guard.types import UInt8Array
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
+from kyc_guard.recoding import jpeg
 from kyc_guard.types import Float32Array, UInt8Array
 
 Rng: TypeAlias = np.random.Generator
@@ -104,16 +105,6 @@ def wide_blur(image: Any, sigma_px: float) -> Any:
     height, width = image.shape[:2]
     small = cv2.resize(image, (max(2, width // step), max(2, height // step)), interpolation=cv2.INTER_AREA)
     return cv2.resize(blur(small, sigma_px / step), (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def jpeg(image_rgb: UInt8Array, quality: int, *, subsampled: bool = True) -> UInt8Array:
-    """One JPEG generation; 4:2:0 or 4:4:4 chroma."""
-    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if subsampled else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-    # Encoding RGB as if it were BGR would give red the chroma weights of blue.
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), options)
-    decoded: UInt8Array = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return decoded
 
 
 # ---------------------------------------------------------------------------------------------------------------- pose

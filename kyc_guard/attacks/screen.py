@@ -18,7 +18,6 @@ from kyc_guard.attacks.optics import (
     draw_camera,
     draw_pose,
     expose,
-    jpeg,
     light_of,
     log_uniform,
     retouch,
@@ -27,6 +26,7 @@ from kyc_guard.attacks.optics import (
     uniform,
 )
 from kyc_guard.attacks.scene import Surround, draw_surround, put_in_scene
+from kyc_guard.recoding import jpeg
 from kyc_guard.types import Float32Array, UInt8Array
 
 _BEZELS_RGB = ((12, 12, 14), (28, 28, 30), (6, 6, 8), (228, 228, 226))

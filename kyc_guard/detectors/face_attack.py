@@ -136,7 +136,7 @@ class FaceAttack:
             },
             artefacts={
                 "heat_map": scores[strongest].heat_map,
-                "face_rgb": FACE.cut(frame, face, FACE.looks[0]),
+                "face_rgb": FACE.cut(frame, face, FACE.choose("one", 0))[0],
             },
         )
 
@@ -151,9 +151,9 @@ class FaceAttack:
         kinds = [list[Float32Array]() for _ in faces]
         maps: list[Float32Array] = []
         for view, net in self.nets.items():
-            places = [(i, look) for i in range(len(faces)) for look in view.choose(looks, i)]
-            out = net.run(rgb=np.stack([view.cut(*faces[i], look) for i, look in places]))
-            owner = np.array([i for i, _ in places])
+            shown = [view.cut(frame, face, view.choose(looks, i)) for i, (frame, face) in enumerate(faces)]
+            out = net.run(rgb=np.concatenate(shown))
+            owner = np.repeat(range(len(faces)), [len(s) for s in shown])
             for i in range(len(faces)):
                 physical, digital = (float(v) for v in out["logits"][owner == i].mean(axis=0))
                 logits[i][view.name] = physical, digital

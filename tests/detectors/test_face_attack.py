@@ -19,7 +19,7 @@ from kyc_guard.detectors.face_attack import CLASSES, KINDS, PORTRAITS, FaceAttac
 from kyc_guard.documents.chip import with_chip
 from kyc_guard.errors import ConfigError
 from kyc_guard.faces import face_square
-from kyc_guard.faces.views import FACE, PATCH, VIEWS, ZOOMS, Looks
+from kyc_guard.faces.views import FACE, PATCH, VIEWS, Looks
 from kyc_guard.submission import Submission
 from kyc_guard.types import (
     PHYSICAL,
@@ -73,24 +73,24 @@ def test_a_still_gets_every_look_of_every_view() -> None:
     detector(face, patch)(evidence())
     for view, net in ((FACE, face), (PATCH, patch)):
         (shown,) = net.shown
-        assert shown.shape == (len(view.anchors) * len(ZOOMS), 128, 128, 3)
-        assert np.array_equal(shown, [view.cut(image, found, look) for look in view.looks])
+        assert shown.shape == (len(view.anchors) * len(view.passes), 128, 128, 3)
+        assert np.array_equal(shown, view.cut(image, found, view.looks))
         assert len({s.tobytes() for s in shown}) == len(shown)
 
 
 def test_a_wider_look_shows_more_of_the_whole_face_and_moves_windows_outwards() -> None:
     image, found = portrait()
     (cx, cy), side = face_square(found)
-    _, _, wider = FACE.looks
+    wider = max(FACE.looks, key=lambda look: look.zoom)
     half = (found.box_xyxy[2:] - found.box_xyxy[:2]) / 2 * wider.zoom
     grown = replace(found, box_xyxy=np.array([cx - half[0], cy - half[1], cx + half[0], cy + half[1]], np.float32))
     assert wider.zoom > 1.0
-    assert np.array_equal(FACE.cut(image, found, wider), FACE.cut(image, grown, FACE.looks[0]))
-    plain, moved = PATCH.looks[0], PATCH.looks[-len(PATCH.anchors)]
-    assert (moved.x, moved.y) == (plain.x * wider.zoom, plain.y * wider.zoom)
+    assert np.array_equal(FACE.cut(image, found, [wider]), FACE.cut(image, grown, FACE.looks[:1]))
+    plain, moved = PATCH.looks[0], PATCH.looks[-len(PATCH.anchors)]._replace(quality=None)
+    assert (moved.x, moved.y) == (plain.x * moved.zoom, plain.y * moved.zoom)
     shifted = np.roll(image, (round((plain.y - moved.y) * side), round((plain.x - moved.x) * side)), (0, 1))
-    apart = PATCH.cut(image, found, moved).astype(float) - PATCH.cut(shifted, found, plain)
-    assert np.abs(apart).mean() < np.abs(PATCH.cut(image, found, moved).astype(float) - PATCH.cut(image, found, plain)).mean() / 2
+    before, after = (PATCH.cut(image, found, [look]).astype(float) for look in (plain, moved))
+    assert np.abs(after - PATCH.cut(shifted, found, [plain])).mean() < np.abs(after - before).mean() / 2
 
 
 def test_the_frames_of_a_clip_share_the_windows_in_turn() -> None:
@@ -101,7 +101,7 @@ def test_the_frames_of_a_clip_share_the_windows_in_turn() -> None:
     for i, frame in enumerate(frames):
         look = PATCH.looks[i % len(PATCH.anchors)]
         assert look.zoom == 1.0
-        assert np.array_equal(patch.shown[0][i], PATCH.cut(frame, portrait()[1], look))
+        assert np.array_equal(patch.shown[0][i], PATCH.cut(frame, portrait()[1], [look])[0])
 
 
 def test_the_views_are_joined_for_each_suspicion_and_either_suffices() -> None:
@@ -150,9 +150,9 @@ def test_the_species_named_is_one_of_the_louder_suspicion(physical: float, digit
 def test_the_reviewer_sees_the_most_suspicious_frame() -> None:
     frames = [lit(0.6), lit(1.2), lit(0.8)]
     signal = detector()(evidence(*frames))
-    assert np.array_equal(signal.artefacts["face_rgb"], FACE.cut(frames[1], portrait()[1], FACE.looks[0]))
+    assert np.array_equal(signal.artefacts["face_rgb"], FACE.cut(frames[1], portrait()[1], FACE.looks[:1])[0])
     heat = signal.artefacts["heat_map"]
-    assert np.array_equal(heat, FACE.cut(frames[1], portrait()[1], FACE.looks[0])[::32, ::32, 0].astype(np.float32) / 255)
+    assert np.array_equal(heat, FACE.cut(frames[1], portrait()[1], FACE.looks[:1])[0][::32, ::32, 0].astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,8 @@ def test_training_sees_of_a_chip_what_inference_sees_of_the_frame(tmp_path: Path
     writer.add(ChipRow(**facts, frame=0, side_px=image.shape[0], face_xy_side=square), Chip(image, landmarks, mask))
     writer.close()
     for shown, look in zip(views_of(view, ChipStore(tmp_path), 0), view.looks, strict=True):
-        expected = view.cut(frame, face, look).astype(float)
+        (expected,) = view.cut(frame, face, [look]).astype(float)
         best = min(  # the chip's corner lies on a whole pixel, so the window may be off by one
             np.abs(np.roll(shown.astype(float), (dy, dx), (0, 1)) - expected)[2:-2, 2:-2].mean() for dy in (-1, 0, 1) for dx in (-1, 0, 1)
         )
-        assert best < 3.0
+        assert best < (3.5 if look.quality is None else 5.0)  # a codec's blocks lie elsewhere on the chip

@@ -16,11 +16,14 @@ from kyc_guard.detectors.face_attack import CLASSES
 from kyc_guard.faces.views import FACE, PATCH, View
 from kyc_guard.types import PHYSICAL, SPECIES
 from training.chips import MASK_SIDE, Chip, ChipRow, ChipStore, ChipWriter
-from training.sampling import STILL, Jitter, PairSampler, Sample, cut, degrade, refilm_share, sample_of
+from training.sampling import Jitter, PairSampler, Sample, cut, degrade, refilm_share, sample_of
 
 pytestmark = pytest.mark.torch
 
 both_views = pytest.mark.parametrize("view", [FACE, PATCH], ids=lambda v: v.name)
+
+
+STILL = Jitter(1.0, (0.0, 0.0), (0.0, 0.0), flip=False, rotate_deg=0.0)
 
 
 def sample(one: tuple[ChipRow, Chip], view: View = PATCH, jitter: Jitter = STILL, seed: int = 0, refilm: float = 0.0) -> Sample:
