@@ -1,40 +1,31 @@
-"""A submission in, a decision out: decode once, ask every detector, fuse."""
+"""A submission in, a decision out: gather once, ask every detector, fuse."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self, TypeVar
 
-import numpy as np
-
 from kyc_guard import detectors as room
 from kyc_guard import fusion, process
-from kyc_guard.config import Limits, Settings
+from kyc_guard.config import Settings
 from kyc_guard.detectors.protocol import Bundle, Detector, Memory, Remembering, SeenClips, SessionBook, abstain
-from kyc_guard.documents.chip import with_chip
-from kyc_guard.documents.page import with_documents
-from kyc_guard.errors import ConfigError, LimitError, UnreadableError
-from kyc_guard.faces import face_finder, track_faces
-from kyc_guard.faces.following import follow_face
-from kyc_guard.media import AUDIO_RATE_HZ, load_media, media_sha256, read_audio, read_clip, read_image
+from kyc_guard.errors import ConfigError
+from kyc_guard.faces import face_finder
+from kyc_guard.gathering import Gatherer, together
+from kyc_guard.inputs import declared_sha256, judged_inputs
 from kyc_guard.provenance import software
 from kyc_guard.stages import stage
 from kyc_guard.submission import Media, Submission
-from kyc_guard.types import Decision, Evidence, Float32Array, Modality, Reason, Signal
+from kyc_guard.types import Decision, Evidence, Modality, Reason, Signal
 
 T = TypeVar("T")
-
-_ENROLLED = "enrolled voice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +69,14 @@ class Verifier:
         self.detectors = tuple(kind.load(self.bundle) for kind in (room.DETECTORS if detectors is None else detectors))
         self._demand_agreement()
         self.detectors = _remembering(self.detectors, Memory(sessions, seen))
-        self._other_face_ratio = self.bundle.policy.gate("other_face_ratio")
         weights = self.bundle.weights
         self.models: Mapping[str, str] = MappingProxyType({name: weights.get(name).sha256 for name in weights.names()})
         """Model name -> sha256 of its verified file."""
         providers = sorted({net.provider for net in self.bundle.nets.values()})
         self._software = MappingProxyType({**software(), "nets": f"{' and '.join(providers) or 'none'}, {self.settings.precision}"})
         self._pool = ThreadPoolExecutor(self.settings.threads - 1, "kyc-guard") if self.settings.threads > 1 else None
+        policy = self.bundle.policy
+        self._gatherer = Gatherer(self.settings.limits, self.settings.sampling, policy, policy.gate("other_face_ratio"), self._share)
 
     def verify(self, submission: Submission) -> Decision:
         """Decode, ask every detector, fuse.
@@ -111,7 +103,7 @@ class Verifier:
 
     def _decide(self, evidence: Evidence, answers: Mapping[str, _Answer], started: float) -> Decision:
         signals = tuple(answer.signal for answer in answers.values())
-        inputs = _inputs(evidence)
+        inputs = judged_inputs(evidence)
         verdict = fusion.decide(signals, self.bundle.policy, self.bundle.thresholds)
         return Decision(
             submission=evidence.submission.id,
@@ -139,7 +131,8 @@ class Verifier:
         Raises:
             InputError: a file that was sent cannot be read or passes a limit.
         """
-        return _together(self._documents(submission, self.detectors), self._selfie(submission, self.detectors))
+        needs = _needs(self.detectors)
+        return together(self._gatherer.documents(submission, needs), self._gatherer.selfie(submission, needs))
 
     def attack_score(self, media: Media, name: str) -> AttackScore:
         """Run only the presentation-attack detectors (those with a weight in ``[fusion.weights]``) on a picture or clip.
@@ -153,7 +146,7 @@ class Verifier:
         """
         weights = fusion.fusion_weights(self.bundle.thresholds)
         asked = tuple(d for d in self.detectors if d.name in weights)
-        evidence = self._selfie(Submission(id=name, selfie=media), asked)
+        evidence = self._gatherer.selfie(Submission(id=name, selfie=media), _needs(asked))
         signals = tuple(detector(evidence) for detector in asked)
         score = fusion.attack_score(signals, self.bundle.thresholds)
         judged = [s for s in signals if s.score is not None]
@@ -171,9 +164,9 @@ class Verifier:
         whichever thread is free. Which one it was changes no answer.
         """
         begun = self._share(partial(self._begin, submission, judged_on))
-        selfie = self._selfie(submission, self.detectors)
+        selfie = self._gatherer.selfie(submission, _needs(self.detectors))
         documents, asked = begun()
-        evidence = _together(documents, selfie)
+        evidence = together(documents, selfie)
         if self.bundle.policy.stop_at_reject:
             return evidence, self._ask_in_turn(evidence)
         asked |= {d.name: self._share(partial(_ask, d, evidence)) for d in self.detectors if d.name not in asked}
@@ -186,7 +179,7 @@ class Verifier:
 
         On one thread both come first, so that reading a page and a clip's frames are not in memory together.
         """
-        documents = self._documents(submission, self.detectors)
+        documents = self._gatherer.documents(submission, _needs(self.detectors))
         if judged_on is not None:
             documents = replace(documents, judged_on=judged_on)
         if self.bundle.policy.stop_at_reject:
@@ -215,101 +208,6 @@ class Verifier:
             return lambda: done
         future = self._pool.submit(work)
         return lambda: work() if future.cancel() else future.result()
-
-    def _documents(self, submission: Submission, asked: Sequence[Detector]) -> Evidence:
-        """Evidence of the documents alone, decoded, straightened and searched for the portrait if anybody ``asked`` needs them."""
-        wanted = submission.document if any(Modality.DOCUMENT in d.needs for d in asked) else ()
-        names = [_name(submission, media, f"document {i}") for i, media in enumerate(wanted, start=1)]
-        pictures = [read_image(media, self.settings.limits, name=name) for media, name in zip(wanted, names, strict=True)]
-        small = self.settings.limits.model_copy(update={"max_bytes": self.settings.limits.max_chip_bytes})
-        chip = {part: load_media(media, small, f"{submission.id}: chip {part}") for part, media in submission.chip.items()}
-        facts = tuple(facts for _, facts in pictures)
-        seen = with_documents(Evidence(submission, document_facts=facts), *(rgb for rgb, _ in pictures))
-        return with_chip(seen, chip, self.settings.limits)
-
-    def _selfie(self, submission: Submission, asked: Sequence[Detector]) -> Evidence:
-        """Evidence of the selfie alone: decoded, faces tracked; consecutive and evenly spread frames if anybody ``asked`` needs a clip,
-        sound if anybody listens, and the face at an even rate where somebody acts or speaks, or was asked to.
-        """
-        if not asked:
-            raise RuntimeError("this Verifier is closed")
-        ratio = self._other_face_ratio
-        enrolled, enrolled_sha256 = self._enrolled(submission)
-        if submission.selfie is None:
-            nothing = Reason("no_selfie", "the submission has no selfie")
-            problems = dict.fromkeys((Modality.FACE, Modality.CLIP, Modality.AUDIO), nothing)
-            return Evidence(submission, enrolled_voice=enrolled, enrolled_sha256=enrolled_sha256, problems=MappingProxyType(problems))
-        name = _name(submission, submission.selfie, "selfie")
-        # Reasons name the file alone: a decision must replay from another folder.
-        shown = submission.selfie.name if isinstance(submission.selfie, Path) else name
-        selfie, limits, sampling = submission.selfie, self.settings.limits, self.settings.sampling
-        if isinstance(selfie, Path):  # read once, so that what is heard is what is seen and hashed
-            selfie = load_media(selfie, limits, name)
-        acted = submission.challenge is not None and bool(submission.challenge.actions)
-        asked_to_speak = submission.challenge is not None and submission.challenge.phrase is not None
-        listening = asked_to_speak or any(Modality.AUDIO in d.needs for d in asked)
-        heard = self._heard(selfie, shown) if listening else None
-        audio = None if isinstance(heard, Reason) else heard
-        problems = {Modality.AUDIO: heard} if isinstance(heard, Reason) else {}
-        spoken, moving = asked_to_speak or audio is not None, any(Modality.CLIP in d.needs for d in asked)
-        rate_hz = sampling.speech_hz if spoken else sampling.challenge_hz if acted or moving else 0.0
-        clip = read_clip(selfie, sampling.model_copy(update={"motion_hz": rate_hz} if rate_hz else {}), limits, name=name)
-        if clip.is_still:
-            animated = clip.facts.packet_times_s is not None and len(clip.facts.packet_times_s) > 1
-            what = (
-                "an animated picture, which no camera writes; send the video as MP4 or WebM" if animated else "a photo; a video is needed"
-            )
-            problems[Modality.CLIP] = Reason("no_clip", f"{shown}: is {what}")
-        moving, followed = moving and not clip.is_still, (spoken or acted) and not clip.is_still
-        burst_track = self._share(partial(track_faces, clip.burst_rgb, other_face_ratio=ratio, quality=False)) if moving else None
-        motion_track = self._share(partial(follow_face, clip.motion_rgb)) if followed else None
-        track = track_faces(clip.frames_rgb, other_face_ratio=ratio)
-        if not track.found:
-            problems[Modality.FACE] = Reason("no_face", f"{shown}: no face in any of {len(track.faces)} frames")
-        return Evidence(
-            submission,
-            clip=clip,
-            track=track,
-            motion_track=motion_track() if motion_track else None,
-            burst_track=burst_track() if burst_track else None,
-            audio=audio,
-            enrolled_voice=enrolled,
-            enrolled_sha256=enrolled_sha256,
-            problems=MappingProxyType(problems),
-        )
-
-    def _enrolled(self, submission: Submission) -> tuple[Float32Array | Reason | None, str | None]:
-        """The earlier recording's sound, or why there is none, and the file's hash.
-
-        Raises:
-            InputError: the file cannot be read or has too many bytes.
-        """
-        if (media := submission.enrolled_voice) is None:
-            return None, None
-        name = _name(submission, media, _ENROLLED)
-        data = load_media(media, self.settings.limits, name)
-        sha256 = hashlib.sha256(data).hexdigest()
-        if not self.bundle.policy.compare_voices:
-            return Reason("speaker_off", "an earlier recording was sent; compare_voices is off in policy.toml"), sha256
-        heard = self._heard(data, media.name if isinstance(media, Path) else name)
-        return (Reason("speaker_enrolment_unfit", heard.detail) if isinstance(heard, Reason) else heard), sha256
-
-    def _heard(self, selfie: Media, name: str) -> Float32Array | Reason:
-        """(N,) float32 mono samples at 16 kHz, or why there is nothing to hear, which alone is no reason to refuse a clip: where the
-        pictures cannot be decoded either, or pass a limit themselves, reading those says so.
-        """
-        try:
-            audio = read_audio(selfie, self.settings.limits, name=name)
-        except UnreadableError as error:
-            return Reason.of(error, "audio_unreadable")
-        except LimitError as error:
-            return Reason.of(error, "sound_too_long")
-        if audio is None:
-            return Reason("no_audio", f"{name}: has no sound")
-        loudest_db, least_db = _loudest_db(audio), self.bundle.policy.gate("audio_min_level_db")
-        if loudest_db < least_db:
-            return Reason("no_audio", f"{name}: is silent, {loudest_db:.0f} dB of full scale at most, below {least_db:g}")
-        return audio
 
     def remembering(self, memory: Memory) -> Verifier:
         """The same verifier with another memory. Models and threads are shared: close only the first."""
@@ -357,22 +255,10 @@ def _remembering(detectors: Sequence[Detector], memory: Memory) -> tuple[Detecto
     return tuple(d.remembering(memory) if isinstance(d, Remembering) else d for d in detectors)
 
 
-def _together(documents: Evidence, selfie: Evidence) -> Evidence:
-    return replace(
-        documents,
-        clip=selfie.clip,
-        track=selfie.track,
-        motion_track=selfie.motion_track,
-        burst_track=selfie.burst_track,
-        audio=selfie.audio,
-        enrolled_voice=selfie.enrolled_voice,
-        enrolled_sha256=selfie.enrolled_sha256,
-        problems=selfie.problems,
-    )
-
-
-def _name(submission: Submission, media: Media, role: str) -> str:
-    return str(media) if isinstance(media, Path) else f"{submission.id}: {role}"
+def _needs(asked: Sequence[Detector]) -> frozenset[Modality]:
+    if not asked:
+        raise RuntimeError("this Verifier is closed")
+    return frozenset[Modality]().union(*(d.needs for d in asked))
 
 
 class _Answer(NamedTuple):
@@ -385,54 +271,3 @@ def _ask(detector: Detector, evidence: Evidence) -> _Answer:
     with stage(detector.name):
         signal = detector(evidence)
     return _Answer(signal, (time.perf_counter() - started) * 1000)
-
-
-def _loudest_db(audio: Float32Array) -> float:
-    """Level of the loudest tenth of a second, dB of full scale; -200 for digital silence."""
-    block = AUDIO_RATE_HZ // 10
-    blocks = np.pad(audio, (0, -len(audio) % block)).reshape(-1, block)
-    power = np.square(blocks, dtype=np.float64).mean(axis=1).max(initial=0.0)
-    return float(10 * np.log10(max(power, 1e-20)))
-
-
-def _inputs(evidence: Evidence) -> Mapping[str, str]:
-    judged = {f"document {i}": facts.sha256 for i, facts in enumerate(evidence.document_facts, start=1)}
-    judged |= {f"chip {part}": hashlib.sha256(data).hexdigest() for part, data in evidence.chip.items()}
-    if evidence.enrolled_sha256 is not None:
-        judged |= {_ENROLLED: evidence.enrolled_sha256}
-    if evidence.clip is not None:
-        judged = {"selfie": evidence.clip.facts.sha256} | judged
-    return _by_name(evidence.submission, judged)
-
-
-def sent_inputs(submission: Submission, limits: Limits) -> Mapping[str, str]:
-    """What `Decision.inputs` would say of a submission, without decoding it.
-
-    Raises:
-        InputError: a file cannot be read or passes a limit.
-    """
-    return _by_name(submission, {role: media_sha256(media, limits) for role, media in _roles(submission).items()})
-
-
-def declared_sha256(submission: Submission, inputs: Mapping[str, str]) -> str:
-    """`Decision.declared_sha256`. The hashes of the files are in it, so nobody without the files can guess a claim from it."""
-    challenge = None if submission.challenge is None else asdict(submission.challenge)
-    said = [list(inputs.items()), dict(submission.claims), dict(submission.device), challenge]
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _roles(submission: Submission) -> dict[str, Media]:
-    selfie = {} if submission.selfie is None else {"selfie": submission.selfie}
-    documents = {f"document {i}": media for i, media in enumerate(submission.document, start=1)}
-    voice = {} if submission.enrolled_voice is None else {_ENROLLED: submission.enrolled_voice}
-    return selfie | documents | {f"chip {part}": media for part, media in submission.chip.items()} | voice
-
-
-def _by_name(submission: Submission, hashes: Mapping[str, str]) -> Mapping[str, str]:
-    """File name -> hash from role -> hash; a second file of the same name is told apart by its role."""
-    sent, named = _roles(submission), dict[str, str]()
-    for role, sha256 in hashes.items():
-        media = sent[role]
-        name = media.name if isinstance(media, Path) else role
-        named[name if named.get(name, sha256) == sha256 else f"{name} ({role})"] = sha256
-    return MappingProxyType(named)

@@ -22,7 +22,8 @@ from kyc_guard import batch
 from kyc_guard.config import Sampling, Settings
 from kyc_guard.detectors.protocol import Bundle, Memory
 from kyc_guard.errors import InputError, SchemaError, UnreadableError
-from kyc_guard.pipeline import Verifier, declared_sha256, sent_inputs
+from kyc_guard.inputs import declared_sha256, sent_inputs
+from kyc_guard.pipeline import Verifier
 from kyc_guard.submission import Challenge, Submission
 from kyc_guard.types import Decision, Evidence, Reason, UInt8Array
 

@@ -14,7 +14,7 @@ from fakes import THRESHOLDS, fake, settings_in, usual
 from typer.testing import CliRunner
 
 import kyc_guard.detectors
-from kyc_guard import ModelError, Settings, doctor, media, pipeline
+from kyc_guard import ModelError, Settings, doctor, gathering, media
 from kyc_guard.cli import app
 from kyc_guard.types import Evidence, Modality
 
@@ -74,7 +74,7 @@ def test_colours_swapped_in_decoding_are_noticed(healthy: Settings, monkeypatch:
         clip = media.read_clip(*args, **kwargs)
         return dataclasses.replace(clip, frames_rgb=clip.frames_rgb[..., ::-1], burst_rgb=clip.burst_rgb[..., ::-1])
 
-    monkeypatch.setattr(pipeline, "read_clip", swapped)
+    monkeypatch.setattr(gathering, "read_clip", swapped)
     monkeypatch.setattr(doctor, "read_clip", swapped)
     assert set(failed(healthy)) == {"picture colours", "video colours", "colour order"}
 

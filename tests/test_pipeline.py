@@ -16,7 +16,7 @@ from fakes import POLICY, THRESHOLDS, fake, settings_in, usual
 from PIL import Image
 from skimage.data import astronaut
 
-from kyc_guard import ConfigError, ModelError, Outcome, Submission, UnreadableError, Verifier, pipeline
+from kyc_guard import ConfigError, ModelError, Outcome, Submission, UnreadableError, Verifier, gathering
 from kyc_guard.config import Limits, Policy, Settings
 from kyc_guard.errors import LimitError
 from kyc_guard.media import AUDIO_RATE_HZ
@@ -327,9 +327,9 @@ def test_a_silent_track_is_no_sound_and_one_that_cannot_be_decoded_does_not_cost
     policy = POLICY.replace("other_face_ratio = 0.5", "other_face_ratio = 0.5\naudio_min_level_db = -55")
     listens = fake("face_attack", 0.1, Modality.AUDIO)
     with Verifier(settings_in(tmp_path, policy=policy), detectors=(listens, usual()[1])) as verifier:
-        monkeypatch.setattr(pipeline, "read_audio", lambda *_, **__: np.full(32_000, 1e-4, np.float32))
+        monkeypatch.setattr(gathering, "read_audio", lambda *_, **__: np.full(32_000, 1e-4, np.float32))
         silent = verifier.gather(Submission(id="a", selfie=makers.clip()))
-        monkeypatch.setattr(pipeline, "read_audio", _undecodable)
+        monkeypatch.setattr(gathering, "read_audio", _undecodable)
         torn = verifier.gather(Submission(id="b", selfie=makers.clip()))
     assert silent.audio is None
     assert silent.why_missing(Modality.AUDIO).code == "no_audio"

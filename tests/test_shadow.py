@@ -17,7 +17,7 @@ from skimage.data import astronaut
 from typer.testing import CliRunner, Result
 
 import kyc_guard.detectors
-from kyc_guard import InputError, Submission, Verifier, pipeline, shadow
+from kyc_guard import InputError, Submission, Verifier, gathering, shadow
 from kyc_guard.cli import app
 from kyc_guard.config import Settings
 from kyc_guard.reports.metrics import clopper_pearson
@@ -61,7 +61,7 @@ def test_each_judges_as_it_would_alone_and_what_both_see_is_decoded_once(tmp_pat
     current, candidate = bundle(tmp_path / "now"), bundle(tmp_path / "then", thresholds=STRICTER)
     sent = Submission.from_dir(submissions(tmp_path / "in", ["a"]) / "a")
     read = []
-    monkeypatch.setattr(pipeline, "read_clip", lambda *a, real=pipeline.read_clip, **k: read.append(1) or real(*a, **k))
+    monkeypatch.setattr(gathering, "read_clip", lambda *a, real=gathering.read_clip, **k: read.append(1) or real(*a, **k))
     both = shadow.LoadBoth(current, candidate)()(sent)
     assert len(read) == 1
     for settings, decision in ((current, both.current), (candidate, both.candidate)):
@@ -76,7 +76,7 @@ def test_a_candidate_with_other_quality_gates_gathers_its_own_evidence(tmp_path:
     monkeypatch.setattr(kyc_guard.detectors, "DETECTORS", usual())
     judge = shadow.LoadBoth(bundle(tmp_path / "now"), bundle(tmp_path / "then", policy=TIGHTER_GATE))()
     read = []
-    monkeypatch.setattr(pipeline, "read_clip", lambda *a, real=pipeline.read_clip, **k: read.append(1) or real(*a, **k))
+    monkeypatch.setattr(gathering, "read_clip", lambda *a, real=gathering.read_clip, **k: read.append(1) or real(*a, **k))
     judge(Submission.from_dir(submissions(tmp_path / "in", ["a"]) / "a"))
     assert len(read) == 2
 

@@ -21,8 +21,9 @@ import kyc_guard.detectors.speaker as room
 from kyc_guard.config import Policy, Settings
 from kyc_guard.detectors.speaker import Speaker
 from kyc_guard.errors import ConfigError, InputError, SchemaError, UnreadableError
+from kyc_guard.inputs import sent_inputs
 from kyc_guard.media.encode import mp4
-from kyc_guard.pipeline import Verifier, sent_inputs
+from kyc_guard.pipeline import Verifier
 from kyc_guard.replay import replay
 from kyc_guard.speech.voice_print import MELS, WINDOW_FRAMES, VoicePrints, spoken, windows
 from kyc_guard.submission import Submission
