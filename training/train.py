@@ -150,6 +150,7 @@ def batches(config: Config, real: ChipStore, bank: ChipStore, first_seed: int) -
                 raise RuntimeError("the batch thread stopped; its traceback stands above") from None
     finally:
         stop.set()
+        thread.join()  # at the end of the program torch and OpenCV would be torn down under it
 
 
 def train(config: Config, cache: Path, out: Path, *, resume: bool) -> AttackNet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -171,6 +172,16 @@ def test_batches_are_pairs_and_repeat_by_their_seed(cache: Path) -> None:
     assert torch.nan_to_num(targets[::2]).abs().sum() == 0, "bona fide first"
     assert (torch.nan_to_num(targets[1::2]).max(dim=1).values == 1).all()
     assert (species[::2] == 0).all()
+
+
+def test_nobody_makes_batches_any_more_once_they_are_closed(cache: Path) -> None:
+    # A thread that goes on while the program ends aborts it after hours of training.
+    before = threading.active_count()
+    stream = batches(CONFIG, ChipStore(cache / "real"), ChipStore(cache / "bank"), first_seed=1)
+    next(stream)
+    assert threading.active_count() > before
+    stream.close()
+    assert threading.active_count() == before
 
 
 def test_a_head_that_is_not_asked_learns_nothing() -> None:
