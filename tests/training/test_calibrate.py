@@ -11,7 +11,7 @@ from made_chips import attack, row
 
 from kyc_guard.calibration import Join, either
 from kyc_guard.config import Thresholds
-from training.calibrate import Calibration, Logits, fit, loosest, points, table, weights_of
+from training.calibrate import Calibration, Logits, fit, loosest, points, refused_most, table, weights_of
 from training.chips import ChipRow
 from training.thresholds import write_table
 
@@ -183,6 +183,7 @@ def test_the_table_is_what_the_detector_and_the_policy_ask_for(
     for kind in ("physical", "digital"):
         assert set(Join.from_table(read.table("face_attack")["join"][kind], kind).weights) == {"face", "patch"}
     counts = read.table("face_attack")
+    assert counts["review_refuses_most"]["source"] in {f"source_{i}" for i in range(3)}
     assert (counts["bona_fide_chips"], counts["attack_chips"], counts["simulated_attacks"]) == (400, 800, 400)
     assert (counts["bona_fide_presentations"], counts["attack_presentations"]) == (400, 800)
 
@@ -201,5 +202,7 @@ def test_people_are_sent_to_review_from_the_loosest_point_that_spares_every_sour
     rule = {"points": ["bpcer_10", "bpcer_05", "bpcer_01"], "faces": 20, "refused": 0.10}
     named = {"bpcer_10": 0.45, "bpcer_05": 0.67, "bpcer_01": 0.9}
     assert loosest(rows, p, named, rule) == "bpcer_05", "a tenth of the usual people are refused by the first, three in five of the unlike"
-    with pytest.raises(ValueError, match="at none of"):
-        loosest(rows, p, dict.fromkeys(named, 0.2), rule)
+    low = dict.fromkeys(named, 0.2)
+    assert loosest(rows, p, low, rule) == "bpcer_01", "none of them spares the unlike, so the last"
+    assert refused_most(rows, p, 0.67, 20) == ("unlike", pytest.approx(0.1)), "few people are no measure"
+    assert refused_most(rows, p, 0.2, 20) == ("unlike", pytest.approx(1.0))
