@@ -84,7 +84,7 @@ class FaceAttack:
     portraits: Mapping[str, PortraitHint]
     """By `PORTRAITS`."""
     name: str = "face_attack"
-    version: str = "2"
+    version: str = "3"
     needs: frozenset[Modality] = frozenset({Modality.FACE})
 
     @classmethod
