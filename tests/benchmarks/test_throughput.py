@@ -94,7 +94,7 @@ def test_a_batch_is_timed_with_and_without_loading(one: Path, tmp_path: Path, mo
 def test_a_face_is_timed_with_every_view_as_a_still_and_with_one_window_in_a_clip(tmp_path: Path) -> None:
     with MakeRed(tmp_path)() as verifier:
         rows = nets.faces(verifier, seconds=0.0, batches=(2,))
-    assert {row["kind"]: row["looks_per_face"] for row in rows} == {"still": 18, "portrait": 6, "clip": 2}
+    assert {row["kind"]: row["looks_per_face"] for row in rows} == {"still": 22, "portrait": 6, "clip": 2}
     assert all(row["faces_per_second"] == pytest.approx(2000 / row["median_ms"]) for row in rows)
     assert all(row["cpu_ms_per_face"] == pytest.approx(row["cpu_ms"] / 2) for row in rows)
 
